@@ -1,0 +1,3 @@
+module github.com/modelsec/modelsec-go
+
+go 1.26.0
