@@ -18,7 +18,6 @@ import (
 	"io"
 	"reflect"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -127,16 +126,10 @@ func (w *walker) object(t reflect.Type, depth int) error {
 		if !ok {
 			return fmt.Errorf("%w: object key is not a string", ErrSyntax)
 		}
-		// Keys of a map are data (annotations, digests) and may differ in case
-		// only; keys of a structure may not, since encoding/json folds them.
-		folded := key
-		if fields != nil {
-			folded = fold(key)
-		}
-		if seen[folded] {
+		if seen[key] {
 			return fmt.Errorf("%w: key %q appears twice", ErrSyntax, key)
 		}
-		seen[folded] = true
+		seen[key] = true
 		ft := elem
 		if fields != nil {
 			var known bool
@@ -164,17 +157,6 @@ func (w *walker) end() error {
 		return fmt.Errorf("%w: %w", ErrSyntax, err)
 	}
 	return nil
-}
-
-// fold maps the names that strings.EqualFold holds equal to one name.
-func fold(name string) string {
-	return strings.Map(func(r rune) rune {
-		least := r
-		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
-			least = min(least, next)
-		}
-		return least
-	}, name)
 }
 
 // shape follows pointers, and forgets types that decode themselves.
