@@ -1,0 +1,96 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import "time"
+
+// Whatever the other side sends is cut off here. A limit is checked before
+// the memory it bounds is taken.
+const (
+	// maxManifest is what registries must accept and what the large ones
+	// accept at most (distribution-spec 1.1, "Pushing Manifests").
+	maxManifest = 4 << 20
+
+	// maxListing bounds one listing of referrers, over all its pages, and
+	// index.json of a layout. Ten thousand descriptors with annotations of 600
+	// bytes fit.
+	maxListing = 8 << 20
+
+	// maxReferrers is well above the 300 grants and attestations that one
+	// artifact was seen to carry, and small enough to fetch in minutes.
+	maxReferrers = 10_000
+
+	// maxAnnotations, in bytes, is what a manifest may add to the listing of
+	// its subject; more would let one referrer crowd out the others.
+	maxAnnotations = 64 << 10
+
+	// maxTags and maxTagListing bound the tags of one repository; a nightly
+	// build fills the first in 270 years.
+	maxTags       = 100_000
+	maxTagListing = 16 << 20
+
+	// maxPages ends listings whose pages are empty but never the last.
+	maxPages = 1_000
+
+	// maxLayoutScan bounds the manifests that a search for referrers reads
+	// from a layout: a hundred versions with 400 layers each, and their
+	// evidence, take less than half of it.
+	maxLayoutScan = 64 << 20
+
+	// maxErrorBody is how much of a refusal is read to learn its code.
+	maxErrorBody = 8 << 10
+
+	// maxErrorMessage keeps a hostile message from drowning a log.
+	maxErrorMessage = 256
+
+	// maxToken is the largest answer of a token service; tokens travel in
+	// headers, which servers cap at 16 KiB or less.
+	maxToken = 128 << 10
+
+	// maxRedirects: registries redirect once, to their object store; some
+	// object stores redirect once more.
+	maxRedirects = 5
+
+	// maxReference is the longest host and path that a reference may have;
+	// some registries have a limit of 255 for both together.
+	maxReference = 255
+)
+
+const (
+	// defaultConnections saturates 10 Gbit/s over TLS with cores to spare.
+	defaultConnections = 16
+
+	// bufferSize of a connection, each way. Reads larger than it bypass it.
+	bufferSize = 256 << 10
+
+	// maxAttempts, with waits that double from minBackoff to maxBackoff, rides
+	// out a restart of the registry (about ten seconds) but not an outage.
+	maxAttempts = 6
+	minBackoff  = 200 * time.Millisecond
+	maxBackoff  = 5 * time.Second
+
+	// maxRetryAfter caps the wait that a server may impose at once.
+	maxRetryAfter = 60 * time.Second
+
+	// stallTimeout is how long an answer, or the next minProgress bytes of a
+	// body, may take. Time that the caller spends between reads is not
+	// counted. One KiB a second is no use to anybody who loads weights.
+	stallTimeout = 30 * time.Second
+	minProgress  = 32 << 10
+
+	// commitTimeout is how long a registry may take to store a blob whose
+	// bytes it has: some hash it again, some copy it between buckets.
+	commitTimeout = 15 * time.Minute
+
+	// abortTimeout bounds the attempt to end an upload session.
+	abortTimeout = 5 * time.Second
+
+	// fallbackAttempts bounds the rounds of write and read back that put an
+	// entry into a referrers tag which others write too.
+	fallbackAttempts = 12
+
+	// fallbackSettle is the least time after which a read-back must still show
+	// the entry: longer than another writer takes from its read to its write.
+	fallbackSettle = 100 * time.Millisecond
+)
