@@ -122,3 +122,5 @@ func temporary(err error) bool {
 }
 
 var errWriterClosed = errors.New("blob writer is closed or committed")
+
+var errReaderClosed = errors.New("reader is closed")

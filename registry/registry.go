@@ -87,8 +87,10 @@ type Store interface {
 	// ends; a listing of more than 10,000 entries or 8 MiB ends in [ErrLimit].
 	Referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) iter.Seq2[ocispec.Descriptor, error]
 
-	// Tags lists the tags of the repository. The order is that of the store.
-	// After an error the iteration ends.
+	// Tags lists the tags of the repository, in the order of the store, tags
+	// that hold listings of referrers included. A repository that does not
+	// exist has no tags, or is [ErrNotFound]. After an error the iteration
+	// ends; more than 100,000 tags end in [ErrLimit].
 	Tags(ctx context.Context) iter.Seq2[string, error]
 }
 
@@ -129,8 +131,9 @@ type WriteStore interface {
 type BlobWriter interface {
 	io.Writer
 
-	// Commit finishes the blob. A store refuses a digest that is not that of
-	// the bytes written.
+	// Commit finishes the blob; it is called once. A digest that is not that
+	// of the bytes written is refused: by layouts and memory here, by
+	// registries there.
 	Commit(ctx context.Context, d digest.Digest) error
 
 	// Close releases the writer and, unless Commit has succeeded, abandons

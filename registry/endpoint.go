@@ -1,0 +1,242 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+)
+
+// endpoint is one registry host: its address, its connections, and what was
+// learned about it.
+type endpoint struct {
+	host string // as in the reference
+	base *url.URL
+	auth *authorizer
+
+	referrers atomic.Int32 // a referrersSupport
+	fallback  sync.Mutex   // held while a referrers tag is rewritten
+}
+
+func newEndpoint(host string, h Host, connections int, credentials func(context.Context, string) (Credential, error)) *endpoint {
+	base := &url.URL{Scheme: "https", Host: host, Path: "/v2/"}
+	if h.PlainHTTP || h.TLS == nil && isLoopback(host) {
+		base.Scheme = "http"
+	}
+	name := host
+	if host == "docker.io" {
+		// The one registry whose name is not its address.
+		base.Host = "registry-1.docker.io"
+		name = base.Host
+	}
+	routes := newRoutes(base, h, connections)
+	return &endpoint{host: host, base: base, auth: newAuthorizer(routes, name, credentials)}
+}
+
+func isLoopback(host string) bool {
+	name, _, _ := cutPort(host)
+	if name == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(strings.Trim(name, "[]"))
+	return err == nil && a.IsLoopback()
+}
+
+// call is one operation over HTTP.
+type call struct {
+	method   string
+	url      *url.URL
+	header   http.Header
+	body     []byte        // sent anew at every attempt
+	scopes   []string      // access asked for
+	once     bool          // not repeated after a failure
+	patience time.Duration // for the head of the reply; 0: stallTimeout
+}
+
+// do sends c until it gets a reply that time will not change. The reply may
+// have any status. Its body must be closed, and stops when ctx is done or when
+// it stalls.
+func (e *endpoint) do(ctx context.Context, c call) (*http.Response, error) {
+	for attempt := 1; ; attempt++ {
+		resp, err := e.attempt(ctx, c)
+		last := c.once || attempt == maxAttempts || ctx.Err() != nil
+		switch {
+		case err != nil && (last || !temporary(err) && !temporaryStatus(statusOf(err))):
+			return nil, err
+		case err == nil && (last || !temporaryStatus(resp.StatusCode) && !expired(e.base, resp)):
+			return resp, nil
+		}
+		wait := min(minBackoff<<(attempt-1), maxBackoff)
+		wait = wait/2 + rand.N(wait/2)
+		if err == nil {
+			wait = max(wait, retryAfter(resp.Header.Get("Retry-After")))
+			resp.Body.Close()
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+func (e *endpoint) attempt(ctx context.Context, c call) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var body io.Reader
+	if c.body != nil {
+		body = bytes.NewReader(c.body)
+	}
+	req, err := http.NewRequestWithContext(ctx, c.method, c.url.String(), body)
+	if err != nil {
+		cancel(nil)
+		return nil, errors.New("request has no usable address")
+	}
+	if c.header != nil {
+		req.Header = c.header.Clone()
+	}
+	patience := c.patience
+	if patience == 0 {
+		patience = stallTimeout
+	}
+	timer := time.AfterFunc(patience, func() { cancel(ErrStalled) })
+	resp, err := e.auth.do(req, c.scopes)
+	timer.Stop()
+	if err != nil {
+		err = plainError(ctx, err)
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &watchedBody{ctx: ctx, cancel: cancel, body: resp.Body, left: stallTimeout}
+	return resp, nil
+}
+
+// expired reports whether resp is the refusal of a host that the registry
+// redirected to: the address it gave out was good for a time only.
+func expired(base *url.URL, resp *http.Response) bool {
+	return resp.StatusCode == http.StatusForbidden && resp.Request != nil && !sameOrigin(base, resp.Request.URL)
+}
+
+func retryAfter(value string) time.Duration {
+	wait := time.Duration(0)
+	if seconds, err := strconv.ParseUint(value, 10, 16); err == nil {
+		wait = time.Duration(seconds) * time.Second
+	} else if t, err := http.ParseTime(value); err == nil {
+		wait = time.Until(t)
+	}
+	return min(wait, maxRetryAfter)
+}
+
+// plainError takes the layers off err that quote an address with its query,
+// and puts the end of ctx, which brought it about, in its place.
+func plainError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		switch cause := context.Cause(ctx); cause {
+		case ErrStalled, ctx.Err():
+			return cause
+		default:
+			return fmt.Errorf("%w: %w", ctx.Err(), cause)
+		}
+	}
+	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
+		return fmt.Errorf("%w: no credential for this host", ErrUnauthorized)
+	}
+	var reply *errcode.ErrorResponse
+	if errors.As(err, &reply) {
+		return &tokenError{reply.StatusCode}
+	}
+	for strings.Contains(err.Error(), "://") {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return errors.New("request refused: " + withoutAddresses(err.Error()))
+		}
+		err = inner
+	}
+	return err
+}
+
+// withoutAddresses keeps host and path of the addresses in a message.
+func withoutAddresses(s string) string {
+	var b strings.Builder
+	for word := range strings.FieldsSeq(s) {
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		if at := strings.Index(word, "://"); at >= 0 {
+			word, _, _ = strings.Cut(word, "?")
+		}
+		b.WriteString(word)
+	}
+	return b.String()
+}
+
+// statusOf is the status with which a token service refused.
+func statusOf(err error) int {
+	var t *tokenError
+	if errors.As(err, &t) {
+		return t.status
+	}
+	return 0
+}
+
+// refusal turns a reply of an unwanted status into an error, and closes it.
+func refusal(resp *http.Response) error {
+	defer resp.Body.Close()
+	var sentinel error
+	switch resp.StatusCode {
+	case http.StatusNotFound:
+		sentinel = ErrNotFound
+	case http.StatusUnauthorized, http.StatusForbidden:
+		sentinel = ErrUnauthorized
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		sentinel = ErrUnsupported
+	case http.StatusRequestEntityTooLarge:
+		sentinel = ErrLimit
+	}
+	message := errors.New("unexpected reply")
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	var reply struct {
+		Errors []struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"errors"`
+	}
+	if json.Unmarshal(b, &reply) == nil && len(reply.Errors) > 0 {
+		first := reply.Errors[0]
+		if first.Code == "UNSUPPORTED" {
+			sentinel = ErrUnsupported
+		}
+		message = fmt.Errorf("registry says %q", clip(first.Code+": "+first.Message))
+	}
+	if sentinel == nil {
+		return message
+	}
+	return fmt.Errorf("%w: %w", sentinel, message)
+}
+
+// clip bounds a string of the other side; %q then takes care of control
+// characters.
+func clip(s string) string {
+	if len(s) > maxErrorMessage {
+		return s[:maxErrorMessage]
+	}
+	return s
+}

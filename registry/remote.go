@@ -1,0 +1,296 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry/remote/auth"
+)
+
+// remote is a repository of a registry. It speaks distribution-spec 1.1 over
+// the authorizer of its endpoint. The calls for manifests, tags and referrers
+// are not those of oras-go, which believes Docker-Content-Digest, decodes JSON
+// leniently, and bounds pages but not what they add up to.
+type remote struct {
+	endpoint   *endpoint
+	repository string
+}
+
+var (
+	scopePull   = []string{auth.ActionPull}
+	scopePush   = []string{auth.ActionPull, auth.ActionPush}
+	scopeDelete = []string{auth.ActionPull, auth.ActionPush, auth.ActionDelete}
+)
+
+func (r *remote) scopes(actions []string) []string {
+	return []string{auth.ScopeRepository(r.repository, actions...)}
+}
+
+// at is the address of something in the repository.
+func (r *remote) at(parts ...string) *url.URL {
+	return r.endpoint.base.JoinPath(append([]string{r.repository}, parts...)...)
+}
+
+func (r *remote) atContent(d ocispec.Descriptor) *url.URL {
+	if isManifest(d.MediaType) {
+		return r.at("manifests", d.Digest.String())
+	}
+	return r.at("blobs", d.Digest.String())
+}
+
+func (r *remote) fail(op, reference string, err error) error {
+	return r.failStatus(op, reference, statusOf(err), err)
+}
+
+func (r *remote) failStatus(op, reference string, status int, err error) error {
+	return &Error{Op: op, Host: r.endpoint.host, Repository: r.repository, Reference: reference, Status: status, Err: err}
+}
+
+func (r *remote) refused(op, reference string, resp *http.Response) error {
+	return r.failStatus(op, reference, resp.StatusCode, refusal(resp))
+}
+
+func (r *remote) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error) {
+	d, _, err := r.manifest(ctx, "resolve", tagOrDigest)
+	return d, err
+}
+
+// manifest reads a manifest and checks it. Docker-Content-Digest is ignored:
+// only the bytes count.
+func (r *remote) manifest(ctx context.Context, op, tagOrDigest string) (ocispec.Descriptor, []byte, error) {
+	var want digest.Digest
+	if strings.ContainsRune(tagOrDigest, ':') {
+		want = digest.Digest(tagOrDigest)
+		if err := checkDigest(want); err != nil {
+			return ocispec.Descriptor{}, nil, r.fail(op, "", err)
+		}
+	} else if err := checkTag(tagOrDigest); err != nil {
+		return ocispec.Descriptor{}, nil, r.fail(op, "", err)
+	}
+	resp, err := r.endpoint.do(ctx, call{
+		method: http.MethodGet,
+		url:    r.at("manifests", tagOrDigest),
+		header: http.Header{"Accept": manifestTypes, "Accept-Encoding": {"identity"}},
+		scopes: r.scopes(scopePull),
+	})
+	if err != nil {
+		return ocispec.Descriptor{}, nil, r.fail(op, tagOrDigest, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return ocispec.Descriptor{}, nil, r.refused(op, tagOrDigest, resp)
+	}
+	defer resp.Body.Close()
+	b, err := readDocument(resp, maxManifest)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, r.fail(op, tagOrDigest, err)
+	}
+	mediaType, err := contentType(resp)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, r.fail(op, tagOrDigest, err)
+	}
+	_, d, err := parseManifest(mediaType, b)
+	if err == nil && want != "" && d.Digest != want {
+		err = fmt.Errorf("%w: the %d bytes served have digest %s", ErrInvalid, len(b), d.Digest)
+	}
+	if err != nil {
+		return ocispec.Descriptor{}, nil, r.fail(op, tagOrDigest, err)
+	}
+	return d, b, nil
+}
+
+func contentType(resp *http.Response) (string, error) {
+	value := resp.Header.Get("Content-Type")
+	if value == "" {
+		return "", nil
+	}
+	mediaType, _, err := mime.ParseMediaType(value)
+	if err != nil {
+		return "", fmt.Errorf("%w: Content-Type %q", ErrInvalid, clip(value))
+	}
+	return mediaType, nil
+}
+
+// readDocument reads a body that must not be larger than limit.
+func readDocument(resp *http.Response, limit int64) ([]byte, error) {
+	if err := checkEncoding(resp); err != nil {
+		return nil, err
+	}
+	if resp.ContentLength > limit {
+		return nil, fmt.Errorf("%w: document of %d bytes, limit %d", ErrLimit, resp.ContentLength, limit)
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("after %d bytes: %w", len(b), err)
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%w: document of more than %d bytes", ErrLimit, limit)
+	}
+	return b, nil
+}
+
+func checkEncoding(resp *http.Response) error {
+	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		return fmt.Errorf("%w: Content-Encoding %q", ErrInvalid, clip(coding))
+	}
+	return nil
+}
+
+func (r *remote) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	ref := d.Digest.String()
+	if err := checkRange(d, 0, d.Size); err != nil {
+		return false, r.fail("check", "", err)
+	}
+	resp, err := r.endpoint.do(ctx, call{
+		method: http.MethodHead,
+		url:    r.atContent(d),
+		header: http.Header{"Accept": acceptFor(d), "Accept-Encoding": {"identity"}},
+		scopes: r.scopes(scopePush),
+	})
+	if err != nil {
+		return false, r.fail("check", ref, err)
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		resp.Body.Close()
+		return false, nil
+	default:
+		return false, r.refused("check", ref, resp)
+	}
+	resp.Body.Close()
+	if resp.ContentLength >= 0 && resp.ContentLength != d.Size {
+		return false, r.fail("check", ref, fmt.Errorf("%w: registry has %d bytes, descriptor says %d", ErrInvalid, resp.ContentLength, d.Size))
+	}
+	return true, nil
+}
+
+func acceptFor(d ocispec.Descriptor) []string {
+	if isManifest(d.MediaType) {
+		return manifestTypes
+	}
+	return []string{"*/*"}
+}
+
+func (r *remote) PushManifest(ctx context.Context, mediaType string, b []byte) (ocispec.Descriptor, error) {
+	const op = "push manifest"
+	m, d, err := checkPush(mediaType, b)
+	if err != nil {
+		return ocispec.Descriptor{}, r.fail(op, "", err)
+	}
+	header, err := r.putManifest(ctx, d, b, d.Digest.String())
+	if err != nil {
+		return ocispec.Descriptor{}, r.wrap(op, d.Digest.String(), err)
+	}
+	if m.Subject != nil {
+		if err := r.listReferrer(ctx, m, d, header.Get("OCI-Subject") != ""); err != nil {
+			return ocispec.Descriptor{}, r.wrap(op, d.Digest.String(), fmt.Errorf("listing it for its subject: %w", err))
+		}
+	}
+	return d, nil
+}
+
+// putManifest stores b under a tag or its digest.
+func (r *remote) putManifest(ctx context.Context, d ocispec.Descriptor, b []byte, reference string) (http.Header, error) {
+	resp, err := r.endpoint.do(ctx, call{
+		method:   http.MethodPut,
+		url:      r.at("manifests", reference),
+		header:   http.Header{"Content-Type": {d.MediaType}},
+		body:     b,
+		scopes:   r.scopes(scopePush),
+		patience: commitTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusCreated {
+		return nil, r.refused("put", reference, resp)
+	}
+	resp.Body.Close()
+	return resp.Header, checkStored(resp, d.Digest)
+}
+
+// checkStored refuses a success that names another digest than ours.
+func checkStored(resp *http.Response, want digest.Digest) error {
+	if got := resp.Header.Get("Docker-Content-Digest"); got != "" && got != want.String() {
+		return fmt.Errorf("%w: registry stored %q", ErrInvalid, clip(got))
+	}
+	return nil
+}
+
+func (r *remote) Tag(ctx context.Context, d ocispec.Descriptor, tag string) error {
+	if err := errors.Join(checkTag(tag), checkDigest(d.Digest)); err != nil {
+		return r.fail("tag", "", err)
+	}
+	found, b, err := r.manifest(ctx, "tag", d.Digest.String())
+	if err != nil {
+		return err
+	}
+	if _, err := r.putManifest(ctx, found, b, tag); err != nil {
+		return r.wrap("tag", tag, err)
+	}
+	return nil
+}
+
+func (r *remote) Delete(ctx context.Context, d ocispec.Descriptor) error {
+	ref := d.Digest.String()
+	if err := checkRange(d, 0, d.Size); err != nil {
+		return r.fail("delete", "", err)
+	}
+	if isManifest(d.MediaType) {
+		// The entry first: a listing never names what is gone.
+		_, b, err := r.manifest(ctx, "delete", ref)
+		if err != nil {
+			return err
+		}
+		m, _, err := parseManifest(d.MediaType, b)
+		if err != nil {
+			return r.fail("delete", ref, err)
+		}
+		if m.Subject != nil {
+			if err := r.unlistReferrer(ctx, m, d); err != nil {
+				return r.wrap("delete", ref, fmt.Errorf("removing it from the listing of its subject: %w", err))
+			}
+		}
+	}
+	resp, err := r.endpoint.do(ctx, call{method: http.MethodDelete, url: r.atContent(d), scopes: r.scopes(scopeDelete)})
+	if err != nil {
+		return r.fail("delete", ref, err)
+	}
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusAccepted, http.StatusNoContent:
+		resp.Body.Close()
+		return nil
+	}
+	err = r.refused("delete", ref, resp)
+	if errors.Is(err, ErrNotFound) {
+		// Some registries have no such route, and say so in the same way.
+		if there, hasErr := r.Has(ctx, d); hasErr == nil && there {
+			err = r.failStatus("delete", ref, http.StatusNotFound, ErrUnsupported)
+		}
+	}
+	return err
+}
+
+// fetchManifest serves ranges of manifests, for which registries have none.
+func (r *remote) fetchManifest(ctx context.Context, d ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
+	_, b, err := r.manifest(ctx, "fetch", d.Digest.String())
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) != d.Size {
+		return nil, r.fail("fetch", d.Digest.String(), fmt.Errorf("%w: %d bytes, descriptor says %d", ErrInvalid, len(b), d.Size))
+	}
+	return io.NopCloser(bytes.NewReader(b[off : off+n])), nil
+}

@@ -1,0 +1,300 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry/remote/auth"
+)
+
+// Create begins an upload in the one form with the digest last that every
+// registry takes: POST, a single streaming PATCH without Content-Range, PUT.
+// The PATCH starts with the first Write, and holds a connection from then on.
+// A connection that takes no bytes for 30 seconds ends it with [ErrStalled].
+func (r *remote) Create(ctx context.Context, _ int64) (BlobWriter, error) {
+	resp, err := r.endpoint.do(ctx, call{
+		method: http.MethodPost,
+		url:    r.at("blobs", "uploads/"),
+		scopes: r.scopes(scopePush),
+	})
+	if err != nil {
+		return nil, r.fail("create", "", err)
+	}
+	if resp.StatusCode != http.StatusAccepted {
+		return nil, r.refused("create", "", resp)
+	}
+	resp.Body.Close()
+	session, err := r.location(resp)
+	if err != nil {
+		return nil, r.fail("create", "", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	return &remoteWriter{store: r, ctx: ctx, cancel: cancel, session: session, token: resp.Request.Header.Get("Authorization")}, nil
+}
+
+// location is where an upload goes on. Another origin would be handed the
+// credential, or the content, by the word of the registry alone.
+func (r *remote) location(resp *http.Response) (*url.URL, error) {
+	u, err := resp.Request.URL.Parse(resp.Header.Get("Location"))
+	if err != nil || resp.Header.Get("Location") == "" {
+		return nil, fmt.Errorf("%w: reply without a usable Location", ErrInvalid)
+	}
+	if !sameOrigin(u, r.endpoint.base) || u.User != nil {
+		return nil, fmt.Errorf("%w: upload sent to another origin, %q", ErrInvalid, clip(u.Host))
+	}
+	return u, nil
+}
+
+type remoteWriter struct {
+	store   *remote
+	ctx     context.Context // of Create, which governs the upload
+	cancel  context.CancelCauseFunc
+	session *url.URL
+	token   string // Authorization of the POST: a streamed body cannot be sent twice
+	written int64
+
+	pipe   *io.PipeWriter // nil until the first Write
+	result chan patchResult
+	closed bool
+}
+
+type patchResult struct {
+	resp *http.Response
+	err  error
+}
+
+func (w *remoteWriter) Write(p []byte) (int, error) {
+	if w.closed {
+		return 0, w.store.fail("write", "", errWriterClosed)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if w.pipe == nil {
+		w.start()
+	}
+	written := 0
+	for written < len(p) {
+		// One timer for each piece, so that a large Write over a slow line is
+		// progress and not a stall.
+		piece := p[written:min(len(p), written+bufferSize)]
+		timer := time.AfterFunc(stallTimeout, func() { w.cancel(ErrStalled) })
+		n, err := w.pipe.Write(piece)
+		timer.Stop()
+		written += n
+		w.written += int64(n)
+		if err != nil {
+			return written, w.store.wrap("write", "", w.failure(err))
+		}
+	}
+	return written, nil
+}
+
+// start sends the PATCH from a goroutine that ends with it; Commit and Close
+// wait for that.
+func (w *remoteWriter) start() {
+	r, pipe := io.Pipe()
+	w.pipe = pipe
+	w.result = make(chan patchResult, 1)
+	// A failure of the request must reach a Write that is waiting.
+	stop := context.AfterFunc(w.ctx, func() { r.CloseWithError(context.Cause(w.ctx)) })
+	go func() {
+		defer stop()
+		resp, err := w.patch(r)
+		r.CloseWithError(errPatchEnded)
+		w.result <- patchResult{resp, err}
+	}()
+}
+
+// errPatchEnded stands in Write until the reply that explains it is read.
+var errPatchEnded = errors.New("registry ended the upload")
+
+func (w *remoteWriter) patch(body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(w.ctx, http.MethodPatch, w.session.String(), body)
+	if err != nil {
+		return nil, errors.New("upload session has no usable address")
+	}
+	req.ContentLength = -1
+	req.Header.Set("Content-Type", "application/octet-stream")
+	// A refusal then comes before the content has been sent.
+	req.Header.Set("Expect", "100-continue")
+	resp, err := w.store.endpoint.auth.resume(req, w.token)
+	if err != nil {
+		return nil, plainError(w.ctx, err)
+	}
+	return resp, nil
+}
+
+// failure finds out why the PATCH ended while there was more to write.
+func (w *remoteWriter) failure(err error) error {
+	w.closed = true
+	result := <-w.result
+	w.result = nil
+	if result.err != nil {
+		return result.err
+	}
+	if result.resp.StatusCode/100 == 2 {
+		result.resp.Body.Close()
+		return err
+	}
+	return w.store.refused("write", "", result.resp)
+}
+
+func (w *remoteWriter) Commit(ctx context.Context, d digest.Digest) error {
+	ref := d.String()
+	if w.closed {
+		return w.store.fail("commit", ref, errWriterClosed)
+	}
+	w.closed = true
+	if err := checkDigest(d); err != nil {
+		return w.store.fail("commit", "", err)
+	}
+	if w.pipe != nil {
+		if err := w.finish(ctx); err != nil {
+			return w.store.wrap("commit", ref, err)
+		}
+	}
+	u := *w.session
+	query := u.Query()
+	query.Set("digest", ref)
+	u.RawQuery = query.Encode()
+	resp, err := w.store.endpoint.do(ctx, call{
+		method: http.MethodPut,
+		url:    &u,
+		header: http.Header{"Content-Type": {"application/octet-stream"}},
+		body:   []byte{},
+		scopes: w.store.scopes(scopePush),
+		// Whether a commit that failed half-way happened cannot be known.
+		once:     true,
+		patience: commitTimeout,
+	})
+	if err != nil {
+		return w.store.fail("commit", ref, err)
+	}
+	if resp.StatusCode != http.StatusCreated {
+		return w.store.refused("commit", ref, resp)
+	}
+	resp.Body.Close()
+	if err := checkStored(resp, d); err != nil {
+		return w.store.fail("commit", ref, err)
+	}
+	w.session = nil
+	w.cancel(nil)
+	return nil
+}
+
+// finish ends the body of the PATCH and reads the reply.
+func (w *remoteWriter) finish(ctx context.Context) error {
+	w.pipe.Close()
+	timer := time.AfterFunc(commitTimeout, func() { w.cancel(ErrStalled) })
+	defer timer.Stop()
+	stop := context.AfterFunc(ctx, func() { w.cancel(context.Cause(ctx)) })
+	defer stop()
+	result := <-w.result
+	w.pipe, w.result = nil, nil
+	if result.err != nil {
+		return result.err
+	}
+	// ECR answers 201.
+	if s := result.resp.StatusCode; s != http.StatusAccepted && s != http.StatusCreated && s != http.StatusNoContent {
+		return w.store.refused("write", "", result.resp)
+	}
+	result.resp.Body.Close()
+	if err := checkReceived(result.resp.Header.Get("Range"), w.written); err != nil {
+		return err
+	}
+	session, err := w.store.location(result.resp)
+	if err != nil {
+		return err
+	}
+	w.session = session
+	return nil
+}
+
+// checkReceived compares the extent that the registry says it has, where it
+// says so, with what was sent. An extent of 0-0 may mean none or one.
+func checkReceived(extent string, written int64) error {
+	from, last, ok := strings.Cut(strings.TrimPrefix(extent, "bytes="), "-")
+	end, err := strconv.ParseInt(last, 10, 64)
+	if !ok || err != nil || from != "0" || end == written-1 {
+		return nil
+	}
+	return fmt.Errorf("%w: registry received %d of %d bytes", ErrInvalid, end+1, written)
+}
+
+func (w *remoteWriter) Close() error {
+	w.closed = true
+	if w.result != nil {
+		w.cancel(context.Canceled)
+		if result := <-w.result; result.resp != nil {
+			result.resp.Body.Close()
+		}
+		w.result = nil
+	}
+	session := w.session
+	w.session = nil
+	w.cancel(nil)
+	if session == nil {
+		return nil
+	}
+	// The registry discards abandoned sessions in time; this only helps it,
+	// also after the caller's context has ended.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), abortTimeout)
+	defer cancel()
+	resp, err := w.store.endpoint.do(ctx, call{method: http.MethodDelete, url: session, scopes: w.store.scopes(scopePush), once: true})
+	if err == nil {
+		resp.Body.Close()
+	}
+	return nil
+}
+
+// Mount asks for a blob of another repository of the same host.
+func (r *remote) Mount(ctx context.Context, d ocispec.Descriptor, fromRepository string) (bool, error) {
+	ref := d.Digest.String()
+	if err := checkRange(d, 0, d.Size); err != nil {
+		return false, r.fail("mount", "", err)
+	}
+	if !repositoryPattern.MatchString(fromRepository) {
+		return false, r.fail("mount", ref, fmt.Errorf("source %.100q is not the path of a repository", fromRepository))
+	}
+	u := r.at("blobs", "uploads/")
+	u.RawQuery = url.Values{"mount": {ref}, "from": {fromRepository}}.Encode()
+	resp, err := r.endpoint.do(ctx, call{
+		method: http.MethodPost,
+		url:    u,
+		scopes: slices.Concat(r.scopes(scopePush), []string{auth.ScopeRepository(fromRepository, auth.ActionPull)}),
+	})
+	if err != nil {
+		return false, r.fail("mount", ref, err)
+	}
+	switch resp.StatusCode {
+	case http.StatusCreated:
+		resp.Body.Close()
+		if err := checkStored(resp, d.Digest); err != nil {
+			return false, r.fail("mount", ref, err)
+		}
+		return true, nil
+	case http.StatusAccepted:
+		resp.Body.Close()
+		if session, err := r.location(resp); err == nil {
+			w := &remoteWriter{store: r, session: session}
+			w.ctx, w.cancel = context.WithCancelCause(ctx)
+			w.Close()
+		}
+		return false, nil
+	}
+	return false, r.refused("mount", ref, resp)
+}
