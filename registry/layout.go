@@ -24,7 +24,8 @@ const (
 )
 
 // layoutStore is an OCI image layout on disk. Other tools may read it at any
-// time, since files appear whole under their final names. Whoever can write
+// time, since files appear whole under their final names; what a killed process
+// left in ingest may be deleted. Whoever can write
 // the directory can also put anything there, so nothing read is believed:
 // names lead to regular files inside of it or to nothing, and sizes are those
 // of the bytes that come.
@@ -268,6 +269,8 @@ func scanReferrers(ctx context.Context, root *os.Root, subject digest.Digest) ([
 		switch {
 		case budget < 0:
 			return nil, fmt.Errorf("%w: more than %d bytes of manifests", ErrLimit, maxLayoutScan)
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("%w: %s is listed and missing", ErrInvalid, entry.Digest)
 		case err != nil:
 			// Leaving it out could hide a referrer.
 			return nil, err

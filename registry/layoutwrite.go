@@ -264,7 +264,7 @@ func (l *layoutStore) Tag(ctx context.Context, d ocispec.Descriptor, tag string)
 	err := checkTag(tag)
 	if err == nil {
 		err = l.write(ctx, func(root *os.Root) error {
-			_, found, _, err := readManifest(root, d.Digest, "")
+			_, found, _, err := readManifest(root, d.Digest, d.MediaType)
 			if err != nil {
 				return err
 			}
@@ -304,28 +304,27 @@ func setTag(manifests []ocispec.Descriptor, d ocispec.Descriptor, tag string) []
 
 // Delete removes what index.json says before the content.
 func (l *layoutStore) Delete(ctx context.Context, d ocispec.Descriptor) error {
-	err := checkRange(d, 0, d.Size)
-	if err == nil {
-		err = l.read(ctx, func(root *os.Root) error {
-			f, err := openBlob(root, d)
+	there, err := l.Has(ctx, d)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return l.fail("delete", d.Digest.String(), ErrNotFound)
+	}
+	err = l.write(ctx, func(root *os.Root) error {
+		if isManifest(d.MediaType) {
+			err := l.rewriteIndex(root, func(manifests []ocispec.Descriptor) []ocispec.Descriptor {
+				return slices.DeleteFunc(manifests, func(e ocispec.Descriptor) bool { return e.Digest == d.Digest })
+			})
 			if err != nil {
 				return err
 			}
-			f.Close()
-			if isManifest(d.MediaType) {
-				err := l.rewriteIndex(root, func(manifests []ocispec.Descriptor) []ocispec.Descriptor {
-					return slices.DeleteFunc(manifests, func(e ocispec.Descriptor) bool { return e.Digest == d.Digest })
-				})
-				if err != nil {
-					return err
-				}
-			}
-			if err := root.Remove(blobPath(d.Digest)); err != nil {
-				return err
-			}
-			return syncDirectory(root, layoutBlobs)
-		})
-	}
+		}
+		if err := root.Remove(blobPath(d.Digest)); err != nil {
+			return err
+		}
+		return syncDirectory(root, layoutBlobs)
+	})
 	if err != nil {
 		return l.fail("delete", d.Digest.String(), err)
 	}
