@@ -22,9 +22,9 @@ const (
 // artifactClause is judged once for an artifact.
 type artifactClause struct {
 	name    string
-	applies func(e *evaluation) bool
+	applies func(e *evaluation) bool // nil: always
 	judge   func(e *evaluation) (found string, held bool)
-	needs   func(e *evaluation) string
+	needs   string
 }
 
 // judgement is an evaluation at one requirement.
@@ -37,27 +37,23 @@ type judgement struct {
 // returns why the statement does not count, or nothing.
 type statementClause struct {
 	name    string
-	applies func(j *judgement) bool
+	applies func(j *judgement) bool // nil: always
 	judge   func(j *judgement, c *candidate) string
 	needs   func(j *judgement) string
 }
-
-func always[T any](T) bool { return true }
-
-func says[T any](s string) func(T) string { return func(T) string { return s } }
 
 func (e *evaluation) hasRule() bool { return e.rule != nil }
 
 var artifactClauses = []artifactClause{
 	{
-		name: "policy", applies: always[*evaluation],
+		name: "policy",
 		judge: func(e *evaluation) (string, bool) {
 			if e.defect != nil {
 				return e.defect.Error(), false
 			}
 			return "valid", true
 		},
-		needs: says[*evaluation]("a policy without errors"),
+		needs: "a policy without errors",
 	}, {
 		name: "rule", applies: func(e *evaluation) bool { return e.defect == nil },
 		judge: func(e *evaluation) (string, bool) {
@@ -72,36 +68,31 @@ var artifactClauses = []artifactClause{
 			}
 			return "rule " + strconv.Itoa(i), true
 		},
-		needs: func(e *evaluation) string {
-			if strings.HasPrefix(e.repository, layoutPrefix) {
-				return "the repository that the layout stands for, named with Policy.For"
-			}
-			return "a rule whose repositories match the name"
-		},
+		needs: "a rule whose repositories match the name; for a layout on disk, the repository it stands for, named with Policy.For",
 	}, {
-		name: "manifest", applies: always[*evaluation],
+		name: "manifest",
 		judge: func(e *evaluation) (string, bool) {
 			if err := checkDigest(e.in.Manifest); err != nil {
 				return err.Error(), false
 			}
 			return e.in.Manifest.String(), true
 		},
-		needs: says[*evaluation]("the SHA-256 digest of the manifest"),
+		needs: "the SHA-256 digest of the manifest",
 	}, {
-		name: "clock", applies: always[*evaluation],
+		name: "clock",
 		judge: func(e *evaluation) (string, bool) {
 			if e.in.Now.IsZero() {
 				return "no time", false
 			}
 			return e.in.Now.UTC().Format(time.RFC3339), true
 		},
-		needs: says[*evaluation]("a clock: without one nothing would ever expire"),
+		needs: "a clock: without one nothing would ever expire",
 	}, {
 		name: "policyExpiry", applies: func(e *evaluation) bool { return !e.policy.Expires.IsZero() },
 		judge: func(e *evaluation) (string, bool) {
 			return "expires " + e.policy.Expires.UTC().Format(time.RFC3339), e.in.Now.Before(e.policy.Expires)
 		},
-		needs: says[*evaluation]("a policy that has not expired, or a correct clock"),
+		needs: "a policy that has not expired, or a correct clock",
 	}, {
 		name: "index", applies: func(e *evaluation) bool { return e.hasRule() && !e.rule.AllowUnindexed },
 		judge: func(e *evaluation) (string, bool) {
@@ -110,19 +101,19 @@ var artifactClauses = []artifactClause{
 			}
 			return e.in.IndexDigest.String(), true
 		},
-		needs: says[*evaluation]("an artifact with an index, or a rule with allowUnindexed"),
+		needs: "an artifact with an index, or a rule with allowUnindexed",
 	}, {
 		name: "encrypted", applies: func(e *evaluation) bool { return e.hasRule() && e.rule.Encrypted },
 		judge: func(e *evaluation) (string, bool) {
 			return fmt.Sprintf("profile %q", clip(e.in.Profile)), e.in.Profile == ProfileEncrypted
 		},
-		needs: says[*evaluation]("an artifact of the encrypted profile"),
+		needs: "an artifact of the encrypted profile",
 	}, {
 		name: "layerDigests", applies: func(e *evaluation) bool { return e.hasRule() && e.rule.CompareLayerDigests },
 		judge: func(e *evaluation) (string, bool) {
 			return layerDigests(e.in.LayerDigestsCompared), e.in.LayerDigestsCompared
 		},
-		needs: says[*evaluation]("whole-layer digests to be compared as well"),
+		needs: "whole-layer digests to be compared as well",
 	},
 }
 
@@ -130,7 +121,7 @@ var artifactClauses = []artifactClause{
 // them: the first that nothing passes is the one reported.
 var statementClauses = []statementClause{
 	{
-		name: clausePredicateType, applies: always[*judgement],
+		name: clausePredicateType,
 		judge: func(j *judgement, c *candidate) string {
 			got := c.Statement.PredicateType
 			switch want := j.requirement.PredicateType; {
@@ -143,7 +134,7 @@ var statementClauses = []statementClause{
 			return j.statement() + " signed by " + j.signerNames()
 		},
 	}, {
-		name: "subject", applies: always[*judgement],
+		name: "subject",
 		judge: func(j *judgement, c *candidate) string {
 			if len(c.Subjects) != 1 {
 				return plural(len(c.Subjects), "subject") + ", want exactly 1"
@@ -155,7 +146,7 @@ var statementClauses = []statementClause{
 		},
 		needs: func(j *judgement) string { return "a statement about " + clip(string(j.in.Manifest)) + " alone" },
 	}, {
-		name: "signer", applies: always[*judgement],
+		name: "signer",
 		judge: func(j *judgement, c *candidate) string {
 			if c.signerErr != nil {
 				return c.signerErr.Error()
@@ -170,7 +161,7 @@ var statementClauses = []statementClause{
 		needs: func(j *judgement) string { return "a signature by " + j.signerNames() },
 	},
 	{
-		name: "form", applies: always[*judgement],
+		name: "form",
 		judge: func(_ *judgement, c *candidate) string {
 			if c.formErr != nil {
 				return c.formErr.Error()
@@ -179,7 +170,7 @@ var statementClauses = []statementClause{
 		},
 		needs: func(j *judgement) string { return "well formed, " + j.statement() + " (FORMAT.md §9)" },
 	},
-	releaseClause("release.name", always[*judgement],
+	releaseClause("release.name", nil,
 		func(j *judgement, c *candidate) string {
 			if j.name == "" || c.release.Name != j.name {
 				return fmt.Sprintf("name %q", c.release.Name)
@@ -202,7 +193,7 @@ var statementClauses = []statementClause{
 		func(j *judgement) string {
 			return fmt.Sprintf("a release that bears the tag %q, or a reference by digest", clip(j.in.Tag))
 		}),
-	releaseClause("release.profile", always[*judgement],
+	releaseClause("release.profile", nil,
 		func(j *judgement, c *candidate) string {
 			if c.release.Profile != j.in.Profile {
 				return fmt.Sprintf("profile %q", c.release.Profile)
@@ -212,7 +203,7 @@ var statementClauses = []statementClause{
 		func(j *judgement) string {
 			return fmt.Sprintf("a release of profile %q, as the artifact is", clip(j.in.Profile))
 		}),
-	releaseClause("release.indexDigest", always[*judgement],
+	releaseClause("release.indexDigest", nil,
 		func(j *judgement, c *candidate) string {
 			if c.release.IndexDigest != j.in.IndexDigest {
 				return "index " + string(c.release.IndexDigest)
@@ -225,14 +216,14 @@ var statementClauses = []statementClause{
 			}
 			return "a release of index " + clip(string(j.in.IndexDigest))
 		}),
-	releaseClause("release.expiry", always[*judgement],
+	releaseClause("release.expiry", nil,
 		func(j *judgement, c *candidate) string {
 			if !c.release.Expires.IsZero() && !j.in.Now.Before(c.release.Expires) {
 				return "expired " + c.release.Expires.Format(time.RFC3339)
 			}
 			return ""
 		},
-		says[*judgement]("a newer release statement, or a correct clock")),
+		func(*judgement) string { return "a newer release statement, or a correct clock" }),
 	releaseClause("release.sequence", func(j *judgement) bool { return j.rule.MinSequence > 0 },
 		func(j *judgement, c *candidate) string {
 			if c.release.Sequence < j.rule.MinSequence {
@@ -289,7 +280,7 @@ func releaseClause(name string, applies func(*judgement) bool, judge func(*judge
 		name: name,
 		applies: func(j *judgement) bool {
 			t := j.requirement.PredicateType
-			return (t == "" || t == PredicateRelease) && applies(j)
+			return (t == "" || t == PredicateRelease) && (applies == nil || applies(j))
 		},
 		judge: func(j *judgement, c *candidate) string {
 			if c.Statement.PredicateType != PredicateRelease {

@@ -98,13 +98,13 @@ type candidate struct {
 
 func (e *evaluation) judge(without string) {
 	for _, c := range artifactClauses {
-		if c.name == without || !c.applies(e) {
+		if c.name == without || c.applies != nil && !c.applies(e) {
 			continue
 		}
 		found, held := c.judge(e)
 		out := Clause{Name: c.name, Held: held, Found: found}
 		if !held {
-			out.Needs = c.needs(e)
+			out.Needs = c.needs
 		}
 		e.report.add(out)
 	}
@@ -155,7 +155,7 @@ func (e *evaluation) require(label string, q Requirement, without string) {
 	remaining := slices.Clone(e.candidates)
 	j := &judgement{evaluation: e, requirement: q}
 	for _, c := range statementClauses {
-		if c.name == without || !c.applies(j) {
+		if c.name == without || c.applies != nil && !c.applies(j) {
 			continue
 		}
 		var kept []*candidate
