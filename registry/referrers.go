@@ -198,21 +198,69 @@ func (r *remote) taggedReferrers(ctx context.Context, subject digest.Digest) (fo
 }
 
 // listReferrer sees to it that d, just pushed, is listed for its subject.
-func (r *remote) listReferrer(ctx context.Context, m manifest, d ocispec.Descriptor, confirmed bool) error {
+func (r *remote) listReferrer(ctx context.Context, m manifest, d ocispec.Descriptor, b []byte, confirmed bool) error {
 	if confirmed {
 		r.endpoint.referrers.Store(referrersListed)
-		return nil
 	}
-	if tagged, err := r.keepsTag(ctx, m.Subject.Digest); err != nil || !tagged {
+	tagged, err := r.keepsTag(ctx, m.Subject.Digest)
+	if err != nil {
 		return err
+	}
+	if !tagged {
+		return r.awaitReferrer(ctx, m.Subject.Digest, d, b)
 	}
 	entry := m.referrer(d)
 	return r.rewriteReferrers(ctx, m.Subject.Digest, func(manifests []ocispec.Descriptor) []ocispec.Descriptor {
-		if slices.ContainsFunc(manifests, func(l ocispec.Descriptor) bool { return l.Digest == d.Digest }) {
+		if lists(manifests, d.Digest) {
 			return nil
 		}
 		return append(manifests, entry)
 	})
+}
+
+func lists(manifests []ocispec.Descriptor, d digest.Digest) bool {
+	return slices.ContainsFunc(manifests, func(l ocispec.Descriptor) bool { return l.Digest == d })
+}
+
+// awaitReferrer reads the listing back and pushes the manifest again until it
+// is there: some registries with the API lose entries that are pushed at the
+// same time.
+func (r *remote) awaitReferrer(ctx context.Context, subject digest.Digest, d ocispec.Descriptor, b []byte) error {
+	for attempt := range fallbackAttempts {
+		listed := false
+		err := r.listedReferrers(ctx, subject, "", func(manifests []ocispec.Descriptor) error {
+			if listed = lists(manifests, d.Digest); listed {
+				return errEnough
+			}
+			return nil
+		})
+		if listed {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := settle(ctx, attempt); err != nil {
+			return err
+		}
+		if _, err := r.putManifest(ctx, d, b, d.Digest.String()); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("registry took the manifest %d times and does not list it", fallbackAttempts)
+}
+
+// settle waits, longer with every attempt, so that writers who got into each
+// other's way draw apart.
+func settle(ctx context.Context, attempt int) error {
+	timer := time.NewTimer(fallbackSettle + rand.N(fallbackSettle<<min(attempt, 4)))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
 }
 
 // unlistReferrer removes d from the listing of its subject, where clients
@@ -283,12 +331,8 @@ func (r *remote) rewriteReferrers(ctx context.Context, subject digest.Digest, ch
 				continue
 			}
 		}
-		timer := time.NewTimer(fallbackSettle + rand.N(fallbackSettle<<min(attempt, 4)))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
+		if err := settle(ctx, attempt); err != nil {
+			return err
 		}
 	}
 	return fmt.Errorf("other writers undid the change of %s %d times", fallbackTag(subject), fallbackAttempts)

@@ -194,7 +194,7 @@ func (r *remote) PushManifest(ctx context.Context, mediaType string, b []byte) (
 		return ocispec.Descriptor{}, r.wrap(op, d.Digest.String(), err)
 	}
 	if m.Subject != nil {
-		if err := r.listReferrer(ctx, m, d, header.Get("OCI-Subject") != ""); err != nil {
+		if err := r.listReferrer(ctx, m, d, b, header.Get("OCI-Subject") != ""); err != nil {
 			return ocispec.Descriptor{}, r.wrap(op, d.Digest.String(), fmt.Errorf("listing it for its subject: %w", err))
 		}
 	}

@@ -21,6 +21,10 @@ type watchedBody struct {
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
+	if b.ctx.Err() != nil {
+		// net/http may still have bytes in its buffers.
+		return 0, plainError(b.ctx, b.ctx.Err())
+	}
 	start := time.Now()
 	timer := time.AfterFunc(b.left, func() { b.cancel(ErrStalled) })
 	n, err := b.body.Read(p)

@@ -20,8 +20,8 @@ type Fault struct {
 
 	IgnoreRange bool          // Serves the whole blob with 200.
 	Flip        []int64       // Offsets in the body of bytes to invert.
-	Cut         bool          // Breaks the connection after CutAfter bytes.
-	CutAfter    int64         //
+	Cut         bool          // Breaks the connection after CutAfter bytes of the body.
+	CutAfter    int64
 	Extra       []byte        // Follows the body, whose length is not announced.
 	Delay       time.Duration // Before the head of the reply.
 	Trickle     time.Duration // Before every byte of the body.
