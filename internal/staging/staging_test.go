@@ -1,0 +1,171 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package staging_test
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/modelsec/modelsec-go/internal/staging"
+)
+
+const id = "0123456789abcdef"
+
+// model is what the tests stage: files at several depths, an empty one, and
+// one that is written in more than one piece.
+var model = []staging.File{
+	{Path: "config.json", Size: 11},
+	{Path: "a/b/c/weights.bin", Size: 70_000},
+	{Path: "a/tokenizer.json", Size: 1},
+	{Path: "empty", Size: 0},
+}
+
+// content is what file number i holds.
+func content(i int) []byte {
+	b := make([]byte, model[i].Size)
+	for k := range b {
+		b[k] = byte(i + k%251 + 1)
+	}
+	return b
+}
+
+const piece = 32_768
+
+func fill(d *staging.Dir) error {
+	for i := range model {
+		if err := fillFile(d, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func fillFile(d *staging.Dir, i int) error {
+	var off int64
+	for p := range slices.Chunk(content(i), piece) {
+		if err := d.WriteAt(i, p, off); err != nil {
+			return err
+		}
+		off += int64(len(p))
+	}
+	return d.Done(i)
+}
+
+func create(t *testing.T, dest string) *staging.Dir {
+	t.Helper()
+	d, err := staging.Create(dest, id, model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Abort(true) })
+	return d
+}
+
+// wantWhole demands that dest holds the model and nothing else but allowed.
+func wantWhole(t *testing.T, dest string, allowed ...string) {
+	t.Helper()
+	var got []string
+	err := filepath.WalkDir(dest, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if rel, _ := filepath.Rel(dest, p); !e.IsDir() && !slices.Contains(allowed, rel) {
+			got = append(got, filepath.ToSlash(rel))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for i, f := range model {
+		want = append(want, f.Path)
+		b, err := os.ReadFile(filepath.Join(dest, f.Path))
+		if err != nil || !bytes.Equal(b, content(i)) {
+			t.Errorf("%s: %d bytes that differ from what was written, %v", f.Path, len(b), err)
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("destination holds %q, want %q", got, want)
+	}
+}
+
+// wantOnly demands that dir holds exactly names.
+func wantOnly(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if !slices.Equal(got, names) {
+		t.Errorf("%s holds %q, want %q", dir, got, names)
+	}
+}
+
+func TestPublishMakesAllFilesVisibleAtOnce(t *testing.T) {
+	for _, before := range []string{"absent", "empty directory"} {
+		t.Run(before, func(t *testing.T) {
+			parent := t.TempDir()
+			dest := filepath.Join(parent, "model")
+			if before != "absent" {
+				if err := os.Mkdir(dest, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d := create(t, dest)
+			if err := fill(d); err != nil {
+				t.Fatal(err)
+			}
+			if names, err := os.ReadDir(dest); len(names) > 0 || err == nil && before == "absent" {
+				t.Errorf("before Publish the destination holds %v, %v", names, err)
+			}
+			if err := d.Publish(); err != nil {
+				t.Fatal(err)
+			}
+			wantWhole(t, dest)
+			wantOnly(t, parent, "model")
+			if err := d.Abort(false); err != nil {
+				t.Error(err)
+			}
+			wantWhole(t, dest)
+		})
+	}
+}
+
+func TestCreateRefusesADestinationThatIsNotAbsentOrEmpty(t *testing.T) {
+	for name, plant := range map[string]func(dest string) error{
+		"file":    func(dest string) error { return os.WriteFile(dest, nil, 0o644) },
+		"symlink": func(dest string) error { return os.Symlink(os.TempDir(), dest) },
+		"symlink to nothing": func(dest string) error {
+			return os.Symlink("nowhere", dest)
+		},
+		"directory with a file": func(dest string) error {
+			return errors.Join(os.Mkdir(dest, 0o755), os.WriteFile(filepath.Join(dest, "x"), nil, 0o644))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parent := t.TempDir()
+			dest := filepath.Join(parent, "model")
+			if err := plant(dest); err != nil {
+				t.Fatal(err)
+			}
+			d, err := staging.Create(dest, id, model)
+			if d != nil || !errors.Is(err, staging.ErrExists) || !errors.Is(err, fs.ErrExist) {
+				t.Errorf("got %v, %v, want ErrExists", d, err)
+			}
+			wantOnly(t, parent, "model")
+		})
+	}
+}
