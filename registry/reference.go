@@ -36,9 +36,8 @@ type Reference struct {
 //	oci:DIR[:tag][@sha256:hex]
 //
 // There is no default host: the host must be localhost or contain a dot or a
-// port, and is written in lower case, so that one repository has one name. Of
-// DIR, the part after the last separator must not contain @, nor end in a
-// colon and something that reads as a tag.
+// port, and is written in lower case, so that one repository has one name. The
+// last element of DIR must contain neither a colon nor @.
 func ParseReference(s string) (Reference, error) {
 	ref, err := parseReference(s)
 	if err != nil {
@@ -68,6 +67,9 @@ func parseReference(s string) (Reference, error) {
 			return ref, err
 		}
 		ref.Tag, name = tag, name[:last+colon]
+		if local && strings.ContainsRune(name[last:], ':') {
+			return ref, fmt.Errorf("directory %.100q contains a colon", name[last:])
+		}
 	}
 	if local {
 		ref.Name = layoutPrefix + name

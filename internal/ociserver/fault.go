@@ -18,9 +18,9 @@ type Fault struct {
 	// Header is set over what the server would send; an empty list removes.
 	Header http.Header
 
-	IgnoreRange bool          // Serves the whole blob with 200.
-	Flip        []int64       // Offsets in the body of bytes to invert.
-	Cut         bool          // Breaks the connection after CutAfter bytes of the body.
+	IgnoreRange bool    // Serves the whole blob with 200.
+	Flip        []int64 // Offsets in the body of bytes to invert.
+	Cut         bool    // Breaks the connection after CutAfter bytes of the body.
 	CutAfter    int64
 	Extra       []byte        // Follows the body, whose length is not announced.
 	Delay       time.Duration // Before the head of the reply.
@@ -83,6 +83,10 @@ func (w *faultWriter) WriteHeader(status int) {
 		w.Header().Del("Content-Length")
 	}
 	w.ResponseWriter.WriteHeader(status)
+	if f, ok := w.ResponseWriter.(http.Flusher); ok && len(w.fault.Extra) > 0 {
+		// Or else net/http would count the body and announce its length.
+		f.Flush()
+	}
 }
 
 func (w *faultWriter) Write(p []byte) (int, error) {
