@@ -70,7 +70,7 @@ func ParseGrant(data []byte) (*Grant, error) {
 		return nil, fmt.Errorf("encrypt: grant: %w", err)
 	}
 	if err := refuseNull(data); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("encrypt: grant: %w", err)
 	}
 	if doc.FormatVersion != 1 {
 		return nil, fmt.Errorf("encrypt: grant: format version %d, this reader knows 1", doc.FormatVersion)
@@ -104,9 +104,9 @@ func refuseNull(data []byte) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return fmt.Errorf("encrypt: grant: %w", err)
+			return err
 		case tok == nil:
-			return fmt.Errorf("encrypt: grant: null at byte %d", d.InputOffset())
+			return fmt.Errorf("null at byte %d", d.InputOffset())
 		}
 	}
 }

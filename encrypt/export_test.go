@@ -1,0 +1,15 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package encrypt
+
+// The vectors hold raw keys, which no program but their reader should handle.
+var (
+	KeyFrom      = keyFrom
+	IdentityFrom = identityFrom
+)
+
+// LayerKey returns the key that keys has of a layer.
+func LayerKey(keys PartKeys, artifactID [16]byte, layer uint32) ([32]byte, error) {
+	return keys.partKey(artifactID, layer)
+}
