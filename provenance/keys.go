@@ -145,6 +145,9 @@ type scheme struct {
 func schemeOf(pub crypto.PublicKey) (scheme, error) {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
+		if k == nil {
+			break
+		}
 		switch k.Curve {
 		case elliptic.P256():
 			return scheme{crypto.SHA256}, nil
