@@ -70,6 +70,10 @@ func TestFilesScopeOpensItsLayersOnly(t *testing.T) {
 	if text := fmt.Sprintf("%v %+v %#v", files, files, files); strings.Count(text, "redacted") != 3 {
 		t.Errorf("formats as %s", text)
 	}
+	other := encrypt.Part{ArtifactID: [16]byte{1}, Layer: 2, SegmentSize: segmentSize}
+	if _, err := encrypt.NewPartOpener(files, other, make([]byte, encrypt.HeaderSize)); !errors.Is(err, encrypt.ErrNoKey) {
+		t.Errorf("another artifact: error %v, want ErrNoKey", err)
+	}
 	files.Close()
 	_, header := newSealer(t, key, encrypt.Part{ArtifactID: b.ArtifactID, Layer: 2, SegmentSize: segmentSize})
 	if _, err := encrypt.NewPartOpener(files, encrypt.Part{ArtifactID: b.ArtifactID, Layer: 2, SegmentSize: segmentSize}, header); !errors.Is(err, fs.ErrClosed) {
