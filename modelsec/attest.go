@@ -1,0 +1,204 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package modelsec
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/modelsec/modelsec-go/internal/index"
+	"github.com/modelsec/modelsec-go/provenance"
+	"github.com/modelsec/modelsec-go/registry"
+)
+
+// Attest signs a statement about the artifact and attaches it. ref must be by
+// digest: what a tag points to may have changed since the caller looked, and
+// the signature would say that it is good.
+func (c *Client) Attest(ctx context.Context, ref string, s provenance.Signer, st provenance.Statement) (ocispec.Descriptor, error) {
+	c.init()
+	op := c.begin("attest", ref)
+	a, store, err := c.pinned(ctx, op)
+	if err != nil {
+		return ocispec.Descriptor{}, op.fail(err)
+	}
+	b, err := sign(ctx, s, st, a.desc.Digest)
+	if err != nil {
+		return ocispec.Descriptor{}, op.fail(err)
+	}
+	d, err := a.attach(ctx, store, b)
+	return d, op.fail(err)
+}
+
+// Attach attaches an attestation that was signed elsewhere. Its one subject
+// must be the artifact; whether to trust its signer is for policies to say.
+func (c *Client) Attach(ctx context.Context, ref string, b *provenance.Bundle) (ocispec.Descriptor, error) {
+	c.init()
+	op := c.begin("attach", ref)
+	d, err := func() (ocispec.Descriptor, error) {
+		_, store, err := c.openWrite(ctx, op)
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		a, err := c.resolve(ctx, op)
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		_, subjects, err := provenance.DecodeStatement(b.Envelope().Payload, nil)
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		if !slices.Contains(subjects, a.desc.Digest) {
+			return ocispec.Descriptor{}, fmt.Errorf("%w: the statement is about %v, not about %s", ErrConfig, subjects, a.desc.Digest)
+		}
+		return a.attach(ctx, store, b)
+	}()
+	return d, op.fail(err)
+}
+
+func (a *artifact) attach(ctx context.Context, store registry.WriteStore, b *provenance.Bundle) (ocispec.Descriptor, error) {
+	d, err := pushBundle(ctx, store, a.desc, b)
+	if err == nil {
+		err = readBack(ctx, store, a.desc, []ocispec.Descriptor{d})
+	}
+	st, stErr := b.Statement()
+	if stErr != nil {
+		return d, stErr
+	}
+	return d, a.outcome(ctx, Event{Reason: "attestation " + clip(st.PredicateType)}, err)
+}
+
+// Tag releases an artifact under further tags: it signs a release statement
+// that holds them, under the repository path as name, and then moves them. ref
+// must be by digest.
+func (c *Client) Tag(ctx context.Context, ref string, s provenance.Signer, tags ...string) error {
+	c.init()
+	op := c.begin("tag", ref)
+	a, store, err := c.pinned(ctx, op)
+	if err != nil {
+		return op.fail(err)
+	}
+	return op.fail(op.outcome(ctx, Event{Reason: fmt.Sprintf("tags %q", tags)}, a.release(ctx, store, s, tags)))
+}
+
+func (a *artifact) release(ctx context.Context, store registry.WriteStore, s provenance.Signer, tags []string) error {
+	switch {
+	case s == nil:
+		return fmt.Errorf("%w: a tag without a signed release is refused by every reader; give a Signer", ErrConfig)
+	case len(tags) == 0:
+		return fmt.Errorf("%w: no tags", ErrConfig)
+	case !a.indexed:
+		return fmt.Errorf("%w: an artifact without an index cannot be released", ErrFormat)
+	}
+	name := defaultName(a.ref.Name)
+	if name == "" {
+		return fmt.Errorf("%w: %s has no name that a release could bear", ErrConfig, a.ref.Name)
+	}
+	st, err := provenance.NewRelease(provenance.Release{Name: name, Tags: tags, Sequence: uint64(a.c.now().Unix()),
+		Profile: a.manifest.Annotations[profileAnnotation], IndexDigest: a.indexDescriptor().Digest})
+	if err != nil {
+		return err
+	}
+	b, err := sign(ctx, s, st, a.desc.Digest)
+	if err != nil {
+		return err
+	}
+	if _, err := a.attach(ctx, store, b); err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		if err := store.Tag(ctx, a.desc, tag); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Resolve returns the descriptor that ref names now. A server that polls it
+// learns of a new version; what to make of that is for Open.
+func (c *Client) Resolve(ctx context.Context, ref string) (ocispec.Descriptor, error) {
+	c.init()
+	op := c.begin("resolve", ref)
+	a, err := c.resolve(ctx, op)
+	if err != nil {
+		return ocispec.Descriptor{}, op.fail(err)
+	}
+	return a.desc, nil
+}
+
+// Info is what an artifact says of itself. None of it is verified.
+type Info struct {
+	Descriptor   ocispec.Descriptor
+	Encrypted    bool
+	Indexed      bool   // False: made by another tool, without an index.
+	Files        []File // Empty where encrypted: their names are sealed.
+	Layers       int    // Content layers.
+	Bytes        int64  // Stored bytes of all content layers.
+	Sequence     uint64 // The highest of the releases found.
+	Attestations []Attestation
+	Grants       int // Grant documents found in the listing.
+}
+
+// Attestation is one statement that is attached to an artifact, unverified.
+type Attestation struct {
+	Descriptor    ocispec.Descriptor // Of the referrer.
+	PredicateType string
+}
+
+// Inspect reads what an artifact says of itself. It verifies digests and no
+// signature: use it to look, never to decide.
+func (c *Client) Inspect(ctx context.Context, ref string) (*Info, error) {
+	c.init()
+	op := c.begin("inspect", ref)
+	a, err := c.resolve(ctx, op)
+	if err != nil {
+		return nil, op.fail(err)
+	}
+	info, err := a.inspect(ctx)
+	return info, op.fail(err)
+}
+
+func (a *artifact) inspect(ctx context.Context) (*Info, error) {
+	info := &Info{Descriptor: a.desc, Indexed: a.indexed, Layers: len(a.manifest.Layers)}
+	if a.indexed {
+		t, err := a.content(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer t.release()
+		info.Layers--
+		info.Encrypted = t.index.Profile == index.Encrypted
+		for _, f := range t.files {
+			info.Files = append(info.Files, File{Name: f.Path, Role: f.Role, Size: f.Size})
+		}
+	}
+	for _, l := range a.manifest.Layers[:info.Layers] {
+		info.Bytes += l.Size
+		if !a.indexed {
+			info.Files = append(info.Files, File{Name: clip(l.Annotations[filepathAnnotation]), Role: clip(l.MediaType), Size: l.Size})
+		}
+	}
+	listed, err := listReferrers(ctx, a.store, a.desc)
+	if err != nil {
+		return nil, err
+	}
+	info.Grants = len(listed.grants)
+	found, err := fetchBundles(ctx, a.store, a.desc, listed)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range found {
+		st, err := f.bundle.Statement()
+		if err != nil {
+			continue
+		}
+		info.Attestations = append(info.Attestations, Attestation{Descriptor: f.desc, PredicateType: clip(st.PredicateType)})
+		if r, err := provenance.ParseRelease(st); err == nil {
+			info.Sequence = max(info.Sequence, r.Sequence)
+		}
+	}
+	return info, nil
+}

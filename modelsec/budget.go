@@ -1,0 +1,85 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package modelsec
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// budget hands out the memory of a Client. Two kinds of memory are told apart
+// so that operations cannot wait for each other in a circle: what is held
+// for long (indexes, caches) is given at once or refused, and only buffers
+// that are returned when their request ends are waited for.
+type budget struct {
+	mu      sync.Mutex
+	limit   int64
+	held    int64 // by indexes and caches
+	lent    int64 // as buffers
+	changed chan struct{}
+}
+
+func newBudget(limit int64) *budget {
+	return &budget{limit: limit, changed: make(chan struct{})}
+}
+
+// hold takes n bytes for long. It leaves at least half of the limit to buffers.
+func (b *budget) hold(n int64, what string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held+n > b.limit/2 {
+		return fmt.Errorf("%w: %s needs %d bytes, and %d of the %d that MemoryLimit leaves for indexes and caches are taken", ErrLimit, what, n, b.held, b.limit/2)
+	}
+	b.held += n
+	return nil
+}
+
+func (b *budget) release(n int64) { b.give(&b.held, n) }
+
+// borrow waits for n bytes of buffers. What can never be had is an error.
+func (b *budget) borrow(ctx context.Context, n int64) error {
+	for {
+		b.mu.Lock()
+		if n > b.limit-b.held {
+			defer b.mu.Unlock()
+			return fmt.Errorf("%w: buffers of %d bytes do not fit in a MemoryLimit of %d with %d in use", ErrLimit, n, b.limit, b.held)
+		}
+		if b.held+b.lent+n <= b.limit {
+			b.lent += n
+			b.mu.Unlock()
+			return nil
+		}
+		changed := b.changed
+		b.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// tryBorrow takes n bytes of buffers if they are free now.
+func (b *budget) tryBorrow(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held+b.lent+n > b.limit {
+		return false
+	}
+	b.lent += n
+	return true
+}
+
+func (b *budget) repay(n int64) { b.give(&b.lent, n) }
+
+func (b *budget) give(from *int64, n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if *from -= n; *from < 0 {
+		panic("modelsec: memory returned twice")
+	}
+	close(b.changed)
+	b.changed = make(chan struct{})
+}

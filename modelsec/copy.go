@@ -1,0 +1,294 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package modelsec
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	godigest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/modelsec/modelsec-go/internal/digest"
+	"github.com/modelsec/modelsec-go/internal/index"
+	"github.com/modelsec/modelsec-go/provenance"
+	"github.com/modelsec/modelsec-go/registry"
+)
+
+// CopyGrants says what becomes of the grants of a copied artifact.
+type CopyGrants string
+
+// A copy is often made for somebody else, so grants stay behind unless asked
+// for: their key ids and number say something about who uses a model. K33.
+const (
+	CopyNoGrants  CopyGrants = "none"
+	CopyAllGrants CopyGrants = "all"
+)
+
+// CopyOptions say what to copy. Nil: no policy, no grants.
+type CopyOptions struct {
+	// Policy must admit the artifact. Nil: whatever the digests cover is
+	// copied, and the reader's policy decides.
+	Policy *provenance.Policy
+	// Grants is CopyNoGrants (default) or CopyAllGrants.
+	Grants CopyGrants
+}
+
+// Copy copies an artifact with its attestations to another place, byte for
+// byte: registry or layout, either way. Every layer is compared with its
+// digest, and where the artifact has an index also with its segments, before
+// the copy is complete. The tag of dst, if it has one, is moved last. No key
+// is needed.
+func (c *Client) Copy(ctx context.Context, dst, src string, o *CopyOptions) (ocispec.Descriptor, error) {
+	c.init()
+	op := c.begin("copy", src)
+	if o == nil {
+		o = &CopyOptions{}
+	}
+	d, err := c.copy(ctx, op, dst, o)
+	return d, op.fail(op.outcome(ctx, Event{Bytes: op.done.Load(), Reason: "to " + dst}, err))
+}
+
+func (c *Client) copy(ctx context.Context, op *operation, dst string, o *CopyOptions) (ocispec.Descriptor, error) {
+	if o.Grants != "" && o.Grants != CopyNoGrants && o.Grants != CopyAllGrants {
+		return ocispec.Descriptor{}, fmt.Errorf("%w: Grants %q, want %q or %q", ErrConfig, o.Grants, CopyNoGrants, CopyAllGrants)
+	}
+	target, store, err := c.openWrite(ctx, c.begin("copy", dst))
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	a, err := c.resolve(ctx, op)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if target.Digest != "" && target.Digest != a.desc.Digest {
+		return ocispec.Descriptor{}, fmt.Errorf("%w: the destination names %s, the source is %s", ErrConfig, target.Digest, a.desc.Digest)
+	}
+	if o.Policy != nil {
+		if err := a.judge(ctx, *o.Policy); err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		if err := a.enforce(ctx); err != nil {
+			return ocispec.Descriptor{}, err
+		}
+	}
+	if a.referrers == nil {
+		if a.referrers, err = listReferrers(ctx, a.store, a.desc); err != nil {
+			return ocispec.Descriptor{}, err
+		}
+	}
+	p := &copier{artifact: a, dst: store, target: target}
+	if err := p.blobs(ctx); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if _, err := store.PushManifest(ctx, a.desc.MediaType, a.raw); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	referrers, err := p.evidence(ctx, o.Grants == CopyAllGrants)
+	if err != nil {
+		return a.desc, err
+	}
+	if err := readBack(ctx, store, a.desc, referrers); err != nil {
+		return a.desc, err
+	}
+	if target.Tag != "" {
+		err = store.Tag(ctx, a.desc, target.Tag)
+	}
+	return a.desc, err
+}
+
+// copier copies one artifact.
+type copier struct {
+	*artifact
+	dst     registry.WriteStore
+	target  registry.Reference
+	content *content // nil where there is no index
+}
+
+// blobs copies config and layers, each once.
+func (p *copier) blobs(ctx context.Context) error {
+	if p.indexed {
+		t, err := p.artifact.content(ctx)
+		if err != nil {
+			return err
+		}
+		defer t.release()
+		p.content = t
+	}
+	var total int64
+	seen := make(map[godigest.Digest]bool)
+	var ordinals []int
+	for i, l := range p.manifest.Layers {
+		if !seen[l.Digest] {
+			seen[l.Digest] = true
+			ordinals = append(ordinals, i)
+			total += l.Size
+		}
+	}
+	defer p.watch(total)()
+	if err := p.blob(ctx, p.manifest.Config, -1); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan int)
+	var streams sync.WaitGroup
+	for range min(pushParts, len(ordinals)) {
+		streams.Go(func() {
+			for i := range next {
+				if err := p.blob(ctx, p.manifest.Layers[i], i); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
+feed:
+	for _, i := range ordinals {
+		select {
+		case next <- i:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(next)
+	streams.Wait()
+	return context.Cause(ctx)
+}
+
+// blob copies one blob. layer is its ordinal, or -1 for the config.
+func (p *copier) blob(ctx context.Context, d ocispec.Descriptor, layer int) error {
+	if ok, err := p.dst.Has(ctx, d); err != nil || ok {
+		if ok && layer >= 0 {
+			p.done.Add(d.Size)
+		}
+		return err
+	}
+	if ok, err := p.mount(ctx, d); err != nil || ok {
+		return err
+	}
+	const buffer = 1 << 20
+	size := int64(buffer)
+	if p.content != nil {
+		size = p.content.maxStored()
+	}
+	if err := p.c.budget.borrow(ctx, size); err != nil {
+		return err
+	}
+	defer p.c.budget.repay(size)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := p.dst.Create(ctx, d.Size)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	in := openBlob(ctx, p.store, d)
+	defer in.Close()
+	h := digest.New()
+	out := io.MultiWriter(h, w)
+	buf := make([]byte, size)
+	if p.content != nil && layer >= 0 && layer < len(p.content.layers) {
+		err = p.segments(out, in, layer, buf)
+	} else {
+		_, err = io.CopyBuffer(struct{ io.Writer }{out}, in, buf)
+	}
+	if err != nil {
+		return err
+	}
+	if got := godigest.NewDigest(godigest.SHA256, h); got != d.Digest {
+		return fmt.Errorf("%w: want %s, got %s", ErrDigest, d.Digest, got)
+	}
+	if layer >= 0 && (p.content == nil || layer == len(p.content.layers)) {
+		p.done.Add(d.Size)
+	}
+	return w.Commit(ctx, d.Digest)
+}
+
+// mount makes the registry take a blob over from another of its repositories.
+func (p *copier) mount(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	m, ok := p.dst.(registry.Mounter)
+	if !ok || strings.HasPrefix(p.target.Name, ociPrefix) || strings.HasPrefix(p.ref.Name, ociPrefix) {
+		return false, nil
+	}
+	host, _, _ := strings.Cut(p.target.Name, "/")
+	from, path, _ := strings.Cut(p.ref.Name, "/")
+	if host != from || p.target.Name == p.ref.Name {
+		return false, nil
+	}
+	ok, err := m.Mount(ctx, d, path)
+	if ok {
+		p.done.Add(d.Size)
+	}
+	return ok, err
+}
+
+// segments copies a content layer and compares every segment on the way. K8.
+func (p *copier) segments(out io.Writer, in io.Reader, layer int, buf []byte) error {
+	t := p.content
+	if t.index.Profile == index.Encrypted {
+		if err := t.checkHeader(layer, io.TeeReader(in, out)); err != nil {
+			return err
+		}
+	}
+	g := t.index.Geometry(layer)
+	for k := range g.Count() {
+		_, n := g.Stored(k)
+		if _, err := io.ReadFull(in, buf[:n]); err != nil {
+			return t.segmentError(layer, k, err)
+		}
+		if err := t.checkDigest(layer, k, buf[:n]); err != nil {
+			return err
+		}
+		if _, err := out.Write(buf[:n]); err != nil {
+			return err
+		}
+		p.done.Add(n)
+	}
+	return nil
+}
+
+// evidence copies the attestations, and the grants where asked, as they are.
+func (p *copier) evidence(ctx context.Context, grants bool) ([]ocispec.Descriptor, error) {
+	var out []ocispec.Descriptor
+	for _, d := range slices.Concat(p.referrers.bundles, p.referrers.unknown, p.referrers.grants) {
+		m, err := fetchReferrer(ctx, p.store, d, p.desc)
+		if err != nil {
+			if temporary(err) {
+				return out, err
+			}
+			continue
+		}
+		if !isBundle(m) && !(grants && isGrant(m)) {
+			continue
+		}
+		for _, l := range append(slices.Clone(m.Layers), m.Config) {
+			b, err := readBlob(ctx, p.store, l, maxReferrerBlob)
+			if err != nil {
+				return out, err
+			}
+			if _, err := writeBlob(ctx, p.dst, l.MediaType, b); err != nil {
+				return out, err
+			}
+		}
+		d.MediaType = ocispec.MediaTypeImageManifest
+		b, err := readBlob(ctx, p.store, d, maxReferrerManifest)
+		if err != nil {
+			return out, err
+		}
+		pushed, err := p.dst.PushManifest(ctx, d.MediaType, b)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, pushed)
+		if len(out) > maxReferrersRead {
+			return out, fmt.Errorf("%w: more than %d attestations", ErrLimit, maxReferrersRead)
+		}
+	}
+	return out, nil
+}

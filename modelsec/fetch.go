@@ -1,0 +1,306 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package modelsec
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/modelsec/modelsec-go/registry"
+)
+
+// Bounds of one request in bytes. Registries and object stores are fastest
+// with ranges of some tens of MiB; smaller ones only spread few bytes over
+// many connections.
+const (
+	minRange = 4 << 20
+	maxRange = 32 << 20
+)
+
+// sink takes the content of one verified segment. It is called concurrently;
+// content is only valid during the call.
+type sink func(layer int, k int64, content []byte) error
+
+// job is what one request fetches: segments of one layer, in order.
+type job struct {
+	layer   int
+	wanted  []int64
+	whole   bool // read the layer from its beginning, without a range
+	attempt int
+}
+
+// fetcher is one fetch: a queue of jobs and the streams that work it off. A
+// stream reads, verifies and delivers one segment after the other, so memory
+// is one segment a stream and nothing waits between network and disk.
+type fetcher struct {
+	*content
+	deliver sink
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	queue   []job
+	busy    int
+	probing bool // a first range is under way
+	ranges  bool // the host has honoured a range
+	ignored bool // the host has ignored a range
+	err     error
+	cancel  context.CancelFunc
+}
+
+// fetch gets the wanted segments of every layer, verifies each and hands it to
+// deliver exactly once, in any order. The first failure that asking again does
+// not cure ends it. wanted is indexed by layer.
+func (t *content) fetch(outer context.Context, wanted [][]int64, deliver sink) error {
+	ctx, cancel := context.WithCancel(outer)
+	defer cancel()
+	f := &fetcher{content: t, deliver: deliver, cancel: cancel}
+	f.changed = sync.NewCond(&f.mu)
+	f.plan(wanted)
+	if len(f.queue) == 0 {
+		return nil
+	}
+	// Streams that wait for work must notice that there will be none.
+	stop := context.AfterFunc(ctx, func() { f.fail(ctx.Err()) })
+	defer stop()
+
+	size := t.maxStored()
+	if err := t.c.budget.borrow(ctx, size); err != nil {
+		return err
+	}
+	var streams sync.WaitGroup
+	for range min(len(f.queue), maxStreams) - 1 {
+		// More streams than memory allows are not worth waiting for.
+		if !t.c.budget.tryBorrow(size) {
+			break
+		}
+		streams.Go(func() {
+			defer t.c.budget.repay(size)
+			f.stream(ctx)
+		})
+	}
+	f.stream(ctx)
+	t.c.budget.repay(size)
+	streams.Wait()
+	if f.err != nil && outer.Err() != nil {
+		// Why the caller stopped says more than what broke because of it.
+		return context.Cause(outer)
+	}
+	return f.err
+}
+
+// plan cuts the wanted segments into jobs.
+func (f *fetcher) plan(wanted [][]int64) {
+	var total int64
+	for layer, segments := range wanted {
+		if n := len(segments); n > 0 {
+			total += int64(n) * min(f.maxStored(), f.layers[layer].Size)
+		}
+	}
+	size := min(max(total/(4*maxStreams), minRange), maxRange)
+	for layer, segments := range wanted {
+		for len(segments) > 0 {
+			n := 1
+			for n < len(segments) && segments[n] == segments[n-1]+1 && int64(n+1)*f.maxStored() <= size {
+				n++
+			}
+			f.queue = append(f.queue, job{layer: layer, wanted: segments[:n:n]})
+			segments = segments[n:]
+		}
+	}
+}
+
+// stream works jobs off until none is left or one failed for good.
+func (f *fetcher) stream(ctx context.Context) {
+	buf := make([]byte, f.maxStored())
+	for {
+		j, ok := f.next()
+		if !ok {
+			return
+		}
+		left, err := f.do(ctx, j, buf)
+		f.done(j, left, err)
+	}
+}
+
+// next takes a job. Until one range was answered as a range, others wait for
+// that answer: each could be answered with the whole layer.
+func (f *fetcher) next() (job, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for {
+		switch {
+		case f.err != nil || len(f.queue) == 0 && f.busy == 0:
+			return job{}, false
+		case len(f.queue) > 0 && !f.probing:
+			j := f.queue[0]
+			f.queue = f.queue[1:]
+			f.busy++
+			if f.ignored && f.ranged(j) {
+				j = f.widen(j)
+			}
+			f.probing = !f.ranges && f.ranged(j)
+			return j, true
+		}
+		f.changed.Wait()
+	}
+}
+
+// ranged reports whether a job asks for less than its whole layer.
+func (f *fetcher) ranged(j job) bool {
+	return !j.whole && int64(len(j.wanted)) < f.index.Geometry(j.layer).Count()
+}
+
+// widen makes a job read its layer from the beginning, and adds what else is
+// queued for that layer, so that the layer is not read once for each job.
+func (f *fetcher) widen(j job) job {
+	j.whole = true
+	f.queue = slices.DeleteFunc(f.queue, func(other job) bool {
+		if other.layer != j.layer {
+			return false
+		}
+		j.wanted = append(j.wanted, other.wanted...)
+		j.attempt = max(j.attempt, other.attempt)
+		return true
+	})
+	slices.Sort(j.wanted)
+	return j
+}
+
+// done puts what a job left undone back into the queue.
+func (f *fetcher) done(j job, left []int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer f.changed.Broadcast()
+	f.busy--
+	f.probing = f.probing && !f.ranged(j)
+	switch {
+	case f.err != nil || err == nil:
+		return
+	case errors.Is(err, registry.ErrRangeIgnored) && !j.whole:
+		f.c.logger().Debug("host ignores ranges, reading whole layers", "host", f.host)
+		f.ignored = true
+	case !curable(err):
+		f.err = err
+	case len(left) < len(j.wanted):
+		j.attempt = 0 // a line that breaks again and again still moves on
+	default:
+		if j.attempt++; j.attempt == fetchAttempts {
+			f.err = err
+		}
+	}
+	if f.err != nil {
+		f.cancel()
+		return
+	}
+	f.c.logger().Debug("segments to be fetched again", "layer", j.layer, "segments", len(left), "attempt", j.attempt, "error", err)
+	j.wanted = left
+	f.queue = append(f.queue, j)
+}
+
+// fail ends the fetch, unless it has ended.
+func (f *fetcher) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil && (f.busy > 0 || len(f.queue) > 0) {
+		f.err = err
+	}
+	f.changed.Broadcast()
+}
+
+// do fetches a job and returns the segments that it could not deliver with the
+// reason. buf has room for one stored segment.
+func (f *fetcher) do(ctx context.Context, j job, buf []byte) (left []int64, err error) {
+	if err := pause(ctx, j.attempt); err != nil {
+		return j.wanted, err
+	}
+	g := f.index.Geometry(j.layer)
+	ranged := f.ranged(j)
+	first, last := j.wanted[0], j.wanted[len(j.wanted)-1]
+	offset, length := int64(0), f.layers[j.layer].Size
+	if ranged {
+		end, n := g.Stored(last)
+		offset, _ = g.Stored(first)
+		length = end + n - offset
+	} else {
+		first, last = 0, g.Count()-1
+	}
+	body, err := f.store.Fetch(ctx, f.layers[j.layer], offset, length)
+	if err != nil {
+		return j.wanted, f.layerError(j.layer, err)
+	}
+	defer body.Close()
+	if ranged {
+		f.honoured()
+	} else if f.openers != nil {
+		if err := f.checkHeader(j.layer, body); err != nil {
+			return j.wanted, err
+		}
+	}
+	var failed error
+	wanted := j.wanted
+	for k := first; k <= last && len(wanted) > 0; k++ {
+		_, n := g.Stored(k)
+		if _, err := io.ReadFull(body, buf[:n]); err != nil {
+			return append(left, wanted...), f.segmentError(j.layer, k, err)
+		}
+		if wanted[0] != k {
+			continue
+		}
+		err := f.segment(ctx, j.layer, k, buf[:n])
+		if err != nil && !curable(err) {
+			return append(left, wanted...), err
+		}
+		if err != nil {
+			// Only this segment is bad: the rest of the body is still good.
+			left, failed = append(left, k), err
+		}
+		wanted = wanted[1:]
+	}
+	return left, failed
+}
+
+// segment verifies one stored segment on a lane and delivers it.
+func (f *fetcher) segment(ctx context.Context, layer int, k int64, stored []byte) error {
+	var content []byte
+	err := f.c.lane(ctx, func() (err error) {
+		content, err = f.check(layer, k, stored)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return f.deliver(layer, k, content)
+}
+
+// honoured notes that the host answered a range with a range.
+func (f *fetcher) honoured() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.ranges {
+		f.ranges, f.probing = true, false
+		f.changed.Broadcast()
+	}
+}
+
+// pause waits before a repeated attempt: 0.1 s, doubling up to 5 s, less up to
+// a half at random so that hosts of a fleet do not come back together.
+func pause(ctx context.Context, attempt int) error {
+	if attempt == 0 {
+		return ctx.Err()
+	}
+	d := min(100*time.Millisecond<<attempt, maxFetchBackoff)
+	t := time.NewTimer(d - rand.N(d/2))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

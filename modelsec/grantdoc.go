@@ -1,0 +1,181 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package modelsec
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"sync"
+
+	godigest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/internal/index"
+	"github.com/modelsec/modelsec-go/provenance"
+	"github.com/modelsec/modelsec-go/registry"
+)
+
+// grantBatch is how many grants are fetched at a time. Local keys are tried
+// after every batch, so an ordinary artifact needs one.
+const grantBatch = 16
+
+// grantRecord is one grant document as it was found.
+type grantRecord struct {
+	desc     ocispec.Descriptor // of the referrer
+	doc      *encrypt.Grant
+	document godigest.Digest
+	bundle   *provenance.Bundle // nil: unsigned
+}
+
+// bindingOf says what the keys of an encrypted artifact are bound to.
+func bindingOf(x *index.Index, manifest godigest.Digest) (encrypt.Binding, error) {
+	b := encrypt.Binding{Manifest: manifest}
+	if _, err := hex.Decode(b.ArtifactID[:], []byte(x.Encryption.ArtifactID)); err != nil {
+		return b, err
+	}
+	_, err := hex.Decode(b.Commitment[:], []byte(x.Encryption.Commitment))
+	return b, err
+}
+
+// pushGrant stores one grant document, signed where there is a signer.
+func pushGrant(ctx context.Context, store registry.WriteStore, manifest ocispec.Descriptor, b encrypt.Binding, stanzas []encrypt.Stanza, signer provenance.Signer) (ocispec.Descriptor, error) {
+	g := encrypt.Grant{ArtifactID: b.ArtifactID, Commitment: b.Commitment, Manifest: b.Manifest, Recipients: stanzas}
+	doc, err := g.Encode()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	layers := []layerBytes{{grantArtifactType, doc}}
+	if signer != nil {
+		st, err := provenance.NewGrant(digestOf(doc))
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		bundle, err := sign(ctx, signer, st, manifest.Digest)
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		layers = append(layers, layerBytes{provenance.BundleMediaType, bundle.Bytes()})
+	}
+	return pushReferrer(ctx, store, manifest, grantArtifactType, nil, layers...)
+}
+
+// fetchGrant reads one grant. What cannot be read as one is nil: the listing is
+// open to anybody who can write to the registry, and junk in it must not
+// keep a good grant from being found.
+func fetchGrant(ctx context.Context, store registry.Store, d, subject ocispec.Descriptor) *grantRecord {
+	m, err := fetchReferrer(ctx, store, d, subject)
+	if err != nil || !isGrant(m) || len(m.Layers) > 2 {
+		return nil
+	}
+	b, err := readBlob(ctx, store, m.Layers[0], maxReferrerBlob)
+	if err != nil {
+		return nil
+	}
+	r := &grantRecord{desc: d, document: digestOf(b)}
+	if r.doc, err = encrypt.ParseGrant(b); err != nil {
+		return nil
+	}
+	if len(m.Layers) == 2 && m.Layers[1].MediaType == provenance.BundleMediaType {
+		if b, err = readBlob(ctx, store, m.Layers[1], maxReferrerBlob); err == nil {
+			r.bundle, _ = provenance.ParseBundle(b)
+		}
+	}
+	return r
+}
+
+// grants reads the grants of an artifact, a batch at a time, until use says to
+// stop. Documents of other artifacts are not handed out.
+func (a *artifact) grants(ctx context.Context, b encrypt.Binding, use func([]*grantRecord) (stop bool)) error {
+	for batch := range slices.Chunk(a.referrers.grantCandidates(), grantBatch) {
+		found := make([]*grantRecord, len(batch))
+		var fetches sync.WaitGroup
+		for i, d := range batch {
+			fetches.Go(func() { found[i] = fetchGrant(ctx, a.store, d, a.desc) })
+		}
+		fetches.Wait()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		found = slices.DeleteFunc(found, func(r *grantRecord) bool { return r == nil || !r.doc.Matches(b) })
+		if use(found) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// unwrap finds the data key, and the key id of the entry that held it. Local
+// keys try every entry that bears their key id; identities that call out see
+// only entries that a grant signer of the policy signed, so that a flood of
+// junk costs them nothing. K14.
+func (a *artifact) unwrap(ctx context.Context, b encrypt.Binding) (*encrypt.Key, string, error) {
+	var local, remote []encrypt.Identity
+	for _, id := range a.c.Identities {
+		if encrypt.CallsOut(id) {
+			remote = append(remote, id)
+		} else {
+			local = append(local, id)
+		}
+	}
+	var key *encrypt.Key
+	var keyID string
+	var failed error
+	try := func(entries []encrypt.Stanza, identities []encrypt.Identity) bool {
+		for _, id := range identities {
+			k, err := encrypt.UnwrapKey(ctx, entries, b, a.c.now(), id)
+			if err == nil {
+				key = k
+				if named, ok := id.(encrypt.Keyed); ok {
+					keyID = named.KeyID(b)
+				}
+				return true
+			}
+			failed = err
+		}
+		return false
+	}
+	var signed []encrypt.Stanza
+	seen := 0
+	err := a.grants(ctx, b, func(batch []*grantRecord) bool {
+		var entries []encrypt.Stanza
+		for _, r := range batch {
+			seen += len(r.doc.Recipients)
+			entries = append(entries, r.doc.Recipients...)
+			if len(remote) > 0 && a.signedGrant(ctx, r) {
+				signed = append(signed, r.doc.Recipients...)
+			}
+		}
+		return len(entries) > 0 && try(entries, local)
+	})
+	if key == nil && err == nil && len(signed) > 0 {
+		try(signed, remote)
+	}
+	switch {
+	case key != nil || err != nil:
+		return key, keyID, err
+	case len(a.c.Identities) == 0:
+		return nil, "", fmt.Errorf("%w: it is encrypted, and the client has no identities", ErrNoKey)
+	case seen == 0:
+		return nil, "", fmt.Errorf("%w: the registry lists no grant for it; ask its owner for one, or copy it with its grants", ErrNoKey)
+	case failed == nil:
+		return nil, "", fmt.Errorf("%w: %d grant entries, none signed by a grant signer of the policy", ErrNoKey, seen)
+	}
+	return nil, "", fmt.Errorf("%w: %w", ErrNoKey, failed)
+}
+
+// signedGrant reports whether a grant signer of the policy signed the document.
+func (a *artifact) signedGrant(ctx context.Context, r *grantRecord) bool {
+	if r.bundle == nil {
+		return false
+	}
+	for _, v := range a.verifiers {
+		if got, err := v.Verify(ctx, r.bundle); err == nil && a.rule.VerifyGrant(*got, a.desc.Digest, r.document) == nil {
+			return true
+		}
+	}
+	return false
+}

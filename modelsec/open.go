@@ -1,0 +1,246 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package modelsec
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+
+	godigest "github.com/opencontainers/go-digest"
+
+	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/internal/digest"
+	"github.com/modelsec/modelsec-go/internal/index"
+	"github.com/modelsec/modelsec-go/provenance"
+)
+
+// Verify says whether a policy admits the artifact that ref names, without
+// opening it. It is the dry run of Open: the report comes with a refusal too,
+// which is a *provenance.PolicyError. Content is not read: see VerifyDeep.
+func (c *Client) Verify(ctx context.Context, ref string, p provenance.Policy) (*provenance.Report, error) {
+	return c.verify(ctx, "verify", ref, p, (*artifact).checkIndex)
+}
+
+// VerifyDeep is Verify, and then reads the whole content: every layer is
+// compared with its digest in the manifest and every segment with its digest
+// in the index. It needs no key.
+func (c *Client) VerifyDeep(ctx context.Context, ref string, p provenance.Policy) (*provenance.Report, error) {
+	return c.verify(ctx, "verify", ref, p, func(a *artifact, ctx context.Context) error {
+		t, err := a.content(ctx)
+		if err != nil {
+			return err
+		}
+		defer t.release()
+		a.report.LayerDigests = "compared"
+		return t.compareLayers(ctx, a.operation)
+	})
+}
+
+func (c *Client) verify(ctx context.Context, name, ref string, p provenance.Policy, more func(*artifact, context.Context) error) (*provenance.Report, error) {
+	c.init()
+	op := c.begin(name, ref)
+	a, err := c.resolve(ctx, op)
+	if err != nil {
+		return nil, op.fail(err)
+	}
+	if err := a.judge(ctx, p); err != nil {
+		return nil, op.fail(err)
+	}
+	err = a.enforce(ctx)
+	if err == nil {
+		err = more(a, ctx)
+	}
+	return a.report, op.fail(err)
+}
+
+// Open opens the artifact that ref names if the policy admits it, and unwraps
+// its key. ctx governs Open only. The caller must close the model.
+//
+// Errors: a refusal is a *provenance.PolicyError with the report; ErrNoKey
+// where no identity opens the artifact; ErrFormat and ErrDigest where it is
+// not what its publisher made.
+func (c *Client) Open(ctx context.Context, ref string, p provenance.Policy) (*Model, error) {
+	c.init()
+	op := c.begin("open", ref)
+	m, err := c.open(ctx, op, p)
+	return m, op.fail(err)
+}
+
+func (c *Client) open(ctx context.Context, op *operation, p provenance.Policy) (*Model, error) {
+	a, err := c.resolve(ctx, op)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.judge(ctx, p); err != nil {
+		return nil, err
+	}
+	if err := a.enforce(ctx); err != nil {
+		return nil, err
+	}
+	t, err := a.content(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m := newModel(a, t)
+	if a.rule.CompareLayerDigests {
+		err = t.compareLayers(ctx, op)
+	}
+	if err == nil && t.index.Profile == index.Encrypted {
+		err = m.unlock(ctx)
+	}
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// checkIndex reads the index and holds the manifest to it.
+func (a *artifact) checkIndex(ctx context.Context) error {
+	t, err := a.content(ctx)
+	if err == nil {
+		t.release()
+	}
+	return err
+}
+
+// content reads and checks the index. What it returns holds memory of the
+// client's budget until it is released.
+func (a *artifact) content(ctx context.Context) (*content, error) {
+	if !a.indexed {
+		return nil, fmt.Errorf("%w: it has no index", ErrFormat)
+	}
+	d := a.indexDescriptor()
+	if d.Size > index.MaxSize {
+		return nil, fmt.Errorf("%w: index of %d bytes, limit %d", ErrFormat, d.Size, index.MaxSize)
+	}
+	if err := a.c.budget.hold(indexCost*d.Size, "the index"); err != nil {
+		return nil, err
+	}
+	t := &content{c: a.c, store: a.store, host: a.host, layers: a.manifest.Layers[:len(a.manifest.Layers)-1], held: indexCost * d.Size}
+	err := func() error {
+		b, err := readBlob(ctx, a.store, d, index.MaxSize)
+		if err != nil {
+			return err
+		}
+		if t.index, err = index.Parse(b); err != nil {
+			return fmt.Errorf("%w: %w", ErrFormat, err)
+		}
+		if err := checkLayers(a.manifest, t.index); err != nil {
+			return err
+		}
+		t.setFiles(t.index.Files)
+		return nil
+	}()
+	if err != nil {
+		t.release()
+		return nil, err
+	}
+	return t, nil
+}
+
+// indexCost is how much memory a parsed index takes for each of its bytes.
+const indexCost = 2
+
+func (t *content) setFiles(files []index.File) {
+	t.files = files
+	t.pieces = index.ByLayer(files, len(t.layers))
+}
+
+// release gives the memory of the index back.
+func (t *content) release() {
+	t.c.budget.release(t.held)
+	t.held = 0
+}
+
+// unlock unwraps the key, opens the sealed file list and makes the openers.
+// The intent is recorded before a key is used, the outcome after. K44.
+func (m *Model) unlock(ctx context.Context) error {
+	t := m.content
+	b, err := bindingOf(t.index, m.desc.Digest)
+	if err != nil {
+		return err
+	}
+	if err := m.audit(ctx, Event{Phase: phaseIntent, Allowed: true, Reason: "unwrap the data key"}); err != nil {
+		return err
+	}
+	var keyID string
+	err = func() error {
+		if m.key, keyID, err = m.unwrap(ctx, b); err != nil {
+			return err
+		}
+		plain, err := m.key.OpenIndex(b.ArtifactID, t.index.Encryption.Sealed)
+		if err != nil {
+			return fmt.Errorf("sealed file list: %w", err)
+		}
+		files, err := t.index.ParseSealed(plain)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrFormat, err)
+		}
+		t.setFiles(files)
+		t.openers = make([]*encrypt.PartOpener, len(t.layers))
+		for i := range t.layers {
+			header, err := hex.DecodeString(t.index.Encryption.Headers[i])
+			if err != nil {
+				return err
+			}
+			part := encrypt.Part{ArtifactID: b.ArtifactID, Layer: uint32(i), Length: t.index.Geometry(i).Content, SegmentSize: int(t.index.SegmentSize)}
+			if t.openers[i], err = encrypt.NewPartOpener(m.key, part, header); err != nil {
+				return t.layerError(i, err)
+			}
+		}
+		return nil
+	}()
+	return m.outcome(ctx, Event{Reason: "data key unwrapped", KeyID: keyID}, err)
+}
+
+// compareLayers reads every layer in order and compares its own digest and
+// those of its segments. K8: two signed truths must not disagree.
+func (t *content) compareLayers(ctx context.Context, op *operation) error {
+	var total int64
+	for _, l := range t.layers {
+		total += l.Size
+	}
+	if err := t.c.budget.borrow(ctx, t.maxStored()); err != nil {
+		return err
+	}
+	defer t.c.budget.repay(t.maxStored())
+	defer op.watch(total)()
+	buf := make([]byte, t.maxStored())
+	for i := range t.layers {
+		if err := t.compareLayer(ctx, op, i, buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *content) compareLayer(ctx context.Context, op *operation, layer int, buf []byte) error {
+	g, d := t.index.Geometry(layer), t.layers[layer]
+	body := openBlob(ctx, t.store, d)
+	defer body.Close()
+	h := digest.New()
+	in := io.TeeReader(body, h)
+	if t.index.Profile == index.Encrypted {
+		if err := t.checkHeader(layer, in); err != nil {
+			return err
+		}
+	}
+	for k := range g.Count() {
+		_, n := g.Stored(k)
+		if _, err := io.ReadFull(in, buf[:n]); err != nil {
+			return t.segmentError(layer, k, err)
+		}
+		if err := t.checkDigest(layer, k, buf[:n]); err != nil {
+			return err
+		}
+		op.done.Add(n)
+	}
+	if got := godigest.NewDigest(godigest.SHA256, h); got != d.Digest {
+		return t.layerError(layer, fmt.Errorf("%w: the index and the manifest disagree about this layer: got %s", ErrDigest, got))
+	}
+	return nil
+}

@@ -1,0 +1,405 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package modelsec
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	godigest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/internal/index"
+	"github.com/modelsec/modelsec-go/provenance"
+	"github.com/modelsec/modelsec-go/registry"
+)
+
+// pushParts is how many layers are uploaded at a time. More do not help: the
+// cores are busy hashing, and each takes memory.
+const pushParts = 4
+
+// PushOptions say what a push makes of the source. Nil pushes an unsigned
+// plain artifact.
+type PushOptions struct {
+	// Recipients can open the artifact; any makes it encrypted. They must be
+	// of the post-quantum class unless AllowClassical says why not.
+	Recipients []encrypt.Recipient
+
+	// AllowClassical is the reason for which recipients without post-quantum
+	// protection are accepted. The index records that they were.
+	AllowClassical string
+
+	// Signer signs a release statement, every statement of Statements, and the
+	// grant. Nil: nothing is signed, and only a policy that accepts unsigned
+	// artifacts will open it.
+	Signer provenance.Signer
+
+	// Statements are signed with the manifest as their subject. Without a
+	// Signer they are an error.
+	Statements []provenance.Statement
+
+	// Name is the name of the model in its release statement. Default: the
+	// repository path without host; a layout on disk has none and needs this.
+	Name string
+
+	// Sequence orders releases. Default: seconds since 1970.
+	Sequence uint64
+
+	// Expires is when the release must no longer be opened by tag. Zero: never.
+	Expires time.Time
+
+	// Config describes the model to ModelPack tools. Nil: derived from the
+	// name and the files. The encrypted profile does not publish it.
+	Config *Config
+
+	// Exclude are path.Match patterns, tried on the path, its last element and
+	// the directories above, in addition to .git, .gitattributes, .gitignore,
+	// .cache, .DS_Store and __pycache__.
+	Exclude []string
+
+	// FollowSymlinks pushes what links point to. Default: a link is an error,
+	// since it may lead out of the directory that is to be published.
+	FollowSymlinks bool
+
+	// LayerSize is the size in bytes at which files are cut into layers, at most
+	// 8 GiB. Default: 512 MiB or total/400 in the encrypted profile. In the plain
+	// profile files stay whole by default, because ModelPack tools cannot
+	// put the parts of one together again.
+	LayerSize int64
+
+	segmentSize int64 // tests only: small artifacts with many segments
+}
+
+// Push publishes the files of src under ref and returns the descriptor of the
+// manifest. Every file is read once. Files that have an io.ReaderAt (os.DirFS,
+// embed.FS) are cut into layers without reading what comes before.
+//
+// The order is layers, manifest, attestations, grant, tag: a reader never sees
+// a tag without its evidence, and a push that fails leaves the tag as it was.
+// Where ref has no tag, the artifact is pushed by digest only; a digest in ref
+// is an error.
+func (c *Client) Push(ctx context.Context, ref string, src fs.FS, o *PushOptions) (ocispec.Descriptor, error) {
+	c.init()
+	op := c.begin("push", ref)
+	if o == nil {
+		o = &PushOptions{}
+	}
+	d, err := c.push(ctx, op, src, o)
+	op.digest = d.Digest
+	err = op.outcome(ctx, Event{Bytes: op.done.Load()}, err)
+	return d, op.fail(err)
+}
+
+func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOptions) (ocispec.Descriptor, error) {
+	target, store, err := c.openWrite(ctx, op)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	name, err := o.check(target)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	profile := index.Plain
+	if len(o.Recipients) > 0 {
+		profile = index.Encrypted
+	}
+	files, err := listSource(ctx, src, o)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	p, err := plan(files, profile, o.LayerSize, o.segmentSize)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+
+	u := &uploader{operation: op, store: store, src: src, plan: p}
+	if profile == index.Encrypted {
+		u.key = encrypt.NewKey()
+		defer u.key.Close()
+		rand.Read(u.id[:])
+	}
+	layers, err := u.uploadAll(ctx)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	manifest, indexDigest, err := u.finish(ctx, layers, o, name)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	op.digest = manifest.Digest
+
+	var tags []string
+	if target.Tag != "" {
+		tags = []string{target.Tag}
+	}
+	referrers, err := u.attest(ctx, manifest, indexDigest, o, name, tags)
+	if err != nil {
+		return manifest, err
+	}
+	if err := readBack(ctx, store, manifest, referrers); err != nil {
+		return manifest, err
+	}
+	if target.Tag != "" {
+		return manifest, store.Tag(ctx, manifest, target.Tag)
+	}
+	return manifest, nil
+}
+
+// check refuses options that contradict each other and returns the name of the
+// model.
+func (o *PushOptions) check(target registry.Reference) (string, error) {
+	if target.Digest != "" {
+		return "", fmt.Errorf("%w: a push makes its digest; remove it from the reference", ErrConfig)
+	}
+	if len(o.Statements) > 0 && o.Signer == nil {
+		return "", fmt.Errorf("%w: statements need a Signer", ErrConfig)
+	}
+	least := encrypt.PostQuantum
+	if o.AllowClassical != "" {
+		least = encrypt.Classical
+	}
+	if err := encrypt.CheckClass(least, o.Recipients...); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if o.Name != "" {
+		return o.Name, nil
+	}
+	name := defaultName(target.Name)
+	if name == "" && o.Signer != nil {
+		return "", fmt.Errorf("%w: %s has no name that a release could bear; set Name", ErrConfig, target.Name)
+	}
+	return name, nil
+}
+
+// defaultName is the repository path without host, or nothing for a layout.
+func defaultName(repository string) string {
+	if strings.HasPrefix(repository, ociPrefix) {
+		return ""
+	}
+	_, name, _ := strings.Cut(repository, "/")
+	return name
+}
+
+// uploadAll uploads the layers, some at a time.
+func (u *uploader) uploadAll(ctx context.Context) ([]*uploaded, error) {
+	defer u.watch(u.plan.total)()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	layers := make([]*uploaded, len(u.plan.layers))
+	next := make(chan int)
+	var streams sync.WaitGroup
+	for range min(pushParts, len(layers)) {
+		streams.Go(func() {
+			for i := range next {
+				l, err := u.upload(ctx, i)
+				if err != nil {
+					cancel(err)
+					return
+				}
+				layers[i] = l
+			}
+		})
+	}
+feed:
+	for i := range layers {
+		select {
+		case next <- i:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(next)
+	streams.Wait()
+	return layers, context.Cause(ctx)
+}
+
+// finish stores index, config and manifest.
+func (u *uploader) finish(ctx context.Context, layers []*uploaded, o *PushOptions, name string) (manifest ocispec.Descriptor, indexDigest godigest.Digest, err error) {
+	fail := func(err error) (ocispec.Descriptor, godigest.Digest, error) {
+		return ocispec.Descriptor{}, "", err
+	}
+	h := index.Header{FormatVersion: 1, Profile: u.plan.profile, SegmentSize: u.plan.segment}
+	var digests []byte
+	var descs []ocispec.Descriptor
+	for i, l := range layers {
+		h.Layers = append(h.Layers, index.Layer{Digest: l.digest, Size: l.size})
+		digests = append(digests, l.digests...)
+		d, err := describeLayer(u.plan.profile, i, u.plan.layers[i], l.digest, l.size)
+		if err != nil {
+			return fail(err)
+		}
+		descs = append(descs, d)
+	}
+	if u.key == nil {
+		h.Files = u.plan.files
+	} else if h.Encryption, err = u.encryption(layers, o); err != nil {
+		return fail(err)
+	}
+	x, err := index.New(h, digests)
+	if err != nil {
+		return fail(err)
+	}
+	b, err := x.Encode()
+	if err != nil {
+		return fail(err)
+	}
+	stored, err := writeBlob(ctx, u.store, indexMediaType, b)
+	if err != nil {
+		return fail(err)
+	}
+	d, err := describeIndex(u.plan.profile, stored.Digest, stored.Size)
+	if err != nil {
+		return fail(err)
+	}
+	descs = append(descs, d)
+
+	b, err = encodeConfig(u.plan.profile, u.config(o, name), descs)
+	if err != nil {
+		return fail(err)
+	}
+	config, err := writeBlob(ctx, u.store, configMediaType, b)
+	if err != nil {
+		return fail(err)
+	}
+	if b, err = encodeManifest(u.plan.profile, config, descs); err != nil {
+		return fail(err)
+	}
+	manifest, err = u.store.PushManifest(ctx, ocispec.MediaTypeImageManifest, b)
+	if err != nil {
+		return fail(err)
+	}
+	// What is signed is the digest of our bytes, whatever came back. K2.
+	manifest = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: artifactType, Digest: digestOf(b), Size: int64(len(b))}
+	return manifest, stored.Digest, nil
+}
+
+// encryption makes the encryption section of the index. FORMAT.md §6.
+func (u *uploader) encryption(layers []*uploaded, o *PushOptions) (*index.Encryption, error) {
+	b, err := json.Marshal(index.SealedFiles{Files: u.plan.files})
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := u.key.SealIndex(u.id, b)
+	if err != nil {
+		return nil, err
+	}
+	commitment := u.key.Commitment(u.id)
+	e := &index.Encryption{
+		ArtifactID:   hex.EncodeToString(u.id[:]),
+		Commitment:   hex.EncodeToString(commitment[:]),
+		MinWrapClass: encrypt.PostQuantum.String(),
+		Sealed:       sealed,
+	}
+	if o.AllowClassical != "" {
+		e.MinWrapClass = encrypt.Classical.String()
+	}
+	for _, l := range layers {
+		e.Headers = append(e.Headers, l.header)
+	}
+	return e, nil
+}
+
+func (u *uploader) config(o *PushOptions, name string) Config {
+	var c Config
+	if o.Config != nil {
+		c = *o.Config
+	}
+	if c.Name == "" {
+		c.Name = path.Base("/" + name)
+	}
+	if c.Name == "/" {
+		c.Name = "model"
+	}
+	if c.Format == "" {
+		c.Format = formatOf(u.plan.sources)
+	}
+	return c
+}
+
+// attest signs and attaches the statements, then the grant, one at a time:
+// registries that keep referrers by tag lose concurrent ones.
+func (u *uploader) attest(ctx context.Context, manifest ocispec.Descriptor, indexDigest godigest.Digest, o *PushOptions, name string, tags []string) ([]ocispec.Descriptor, error) {
+	var out []ocispec.Descriptor
+	if o.Signer != nil {
+		sequence := o.Sequence
+		if sequence == 0 {
+			sequence = uint64(u.c.now().Unix())
+		}
+		release, err := provenance.NewRelease(provenance.Release{Name: name, Tags: tags, Sequence: sequence,
+			Expires: o.Expires, Profile: string(u.plan.profile), IndexDigest: indexDigest})
+		if err != nil {
+			return nil, err
+		}
+		for _, st := range append(slices.Clone(o.Statements), release) {
+			b, err := sign(ctx, o.Signer, st, manifest.Digest)
+			if err != nil {
+				return nil, err
+			}
+			d, err := pushBundle(ctx, u.store, manifest, b)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, d)
+		}
+	}
+	if u.key == nil {
+		return out, nil
+	}
+	binding := encrypt.Binding{ArtifactID: u.id, Commitment: u.key.Commitment(u.id), Manifest: manifest.Digest}
+	stanzas, err := encrypt.WrapKey(ctx, u.key, binding, o.Recipients...)
+	if err != nil {
+		return nil, err
+	}
+	d, err := pushGrant(ctx, u.store, manifest, binding, stanzas, o.Signer)
+	return append(out, d), err
+}
+
+// sign signs a statement about a manifest.
+func sign(ctx context.Context, s provenance.Signer, st provenance.Statement, manifest godigest.Digest) (*provenance.Bundle, error) {
+	payload, err := st.Encode(manifest)
+	if err != nil {
+		return nil, err
+	}
+	return s.Sign(ctx, provenance.PayloadType, payload)
+}
+
+// Bounds of reading a listing back. Registries that keep referrers by tag may
+// answer from a replica that is behind.
+const (
+	readBackAttempts = 6
+)
+
+// readBack waits until the registry lists all of the referrers. K47.
+func readBack(ctx context.Context, store registry.Store, subject ocispec.Descriptor, want []ocispec.Descriptor) error {
+	for attempt := range readBackAttempts {
+		if err := pause(ctx, attempt); err != nil {
+			return err
+		}
+		missing := make(map[godigest.Digest]bool)
+		for _, d := range want {
+			missing[d.Digest] = true
+		}
+		for d, err := range store.Referrers(ctx, subject, "") {
+			if err != nil {
+				return err
+			}
+			delete(missing, d.Digest)
+		}
+		if len(missing) == 0 {
+			return nil
+		}
+	}
+	return errors.New("the registry does not list the attestations that were pushed; the tag was not moved")
+}

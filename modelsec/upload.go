@@ -1,0 +1,191 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package modelsec
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	godigest "github.com/opencontainers/go-digest"
+
+	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/internal/digest"
+	"github.com/modelsec/modelsec-go/internal/index"
+	"github.com/modelsec/modelsec-go/registry"
+)
+
+// slotsPerPart is how many segments of one part are under way at a time: some
+// being read, sealed and hashed, some on their way to the registry.
+const slotsPerPart = 6
+
+// uploader turns planned layers into blobs.
+type uploader struct {
+	*operation
+	store registry.WriteStore
+	src   fs.FS
+	plan  *pushPlan
+	key   *encrypt.Key // nil in the plain profile
+	id    [16]byte
+}
+
+// uploaded is a layer that the registry has.
+type uploaded struct {
+	digest  godigest.Digest
+	size    int64
+	header  string // FLOE header in hex; empty in the plain profile
+	digests []byte // of all segments, in order
+}
+
+// slot carries one segment through the stages of an upload.
+type slot struct {
+	plain, stored []byte
+	length        int64      // of the content in it
+	ready         chan error // one value: sealed and hashed, or not
+}
+
+// part is one attempt to upload one layer.
+type part struct {
+	*uploader
+	geometry      index.Geometry
+	sealer        *encrypt.PartSealer // nil in the plain profile
+	digests       []byte
+	free, ordered chan *slot
+}
+
+// upload reads a layer once and seals, hashes and sends it in the same pass:
+// one goroutine reads the source, segments are sealed and hashed on the
+// client's lanes, and the blob is hashed beside the connection that sends it.
+func (u *uploader) upload(ctx context.Context, i int) (*uploaded, error) {
+	l := u.plan.layers[i]
+	g := index.GeometryOf(u.plan.profile, l.content, u.plan.segment)
+	out := &uploaded{size: g.Blob(), digests: make([]byte, g.Count()*digest.Size)}
+	p := &part{uploader: u, geometry: g, digests: out.digests}
+	var header []byte
+	if u.key != nil {
+		var err error
+		p.sealer, err = encrypt.NewPartSealer(u.key, encrypt.Part{ArtifactID: u.id, Layer: uint32(i), Length: l.content, SegmentSize: int(u.plan.segment)})
+		if err != nil {
+			return nil, err
+		}
+		h := p.sealer.Header()
+		header, out.header = h[:], hex.EncodeToString(h[:])
+	}
+
+	size := p.allocate(min(u.plan.segment, l.content))
+	if err := u.c.budget.borrow(ctx, size); err != nil {
+		return nil, err
+	}
+	defer u.c.budget.repay(size)
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := u.store.Create(ctx, out.size)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	read := make(chan error, 1)
+	go func() {
+		defer close(p.ordered)
+		read <- p.read(ctx, l.extents)
+	}()
+	out.digest, err = p.send(w, header, cancel)
+	// What reading failed of comes first, unless sending made it stop.
+	if readErr := <-read; readErr != nil && !(err != nil && errors.Is(readErr, context.Canceled)) {
+		return nil, readErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return out, w.Commit(ctx, out.digest)
+}
+
+// allocate makes the slots and returns how many bytes they are.
+func (p *part) allocate(segment int64) (size int64) {
+	n := int(min(slotsPerPart, max(1, p.geometry.Count())))
+	p.free, p.ordered = make(chan *slot, n), make(chan *slot, n)
+	for range n {
+		s := &slot{plain: make([]byte, segment), ready: make(chan error, 1)}
+		size += segment
+		if p.sealer != nil {
+			s.stored = make([]byte, 0, segment+encrypt.SegmentOverhead)
+			size += segment + encrypt.SegmentOverhead
+		}
+		p.free <- s
+	}
+	return size
+}
+
+// read fills slots from the source and has them sealed and hashed.
+func (p *part) read(ctx context.Context, extents []extent) error {
+	r := &contentReader{src: p.src, sources: p.plan.sources, extents: extents}
+	defer r.Close()
+	for k := range p.geometry.Count() {
+		var s *slot
+		select {
+		case s = <-p.free:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		_, s.length = p.geometry.Range(k)
+		if _, err := io.ReadFull(r, s.plain[:s.length]); err != nil {
+			return err
+		}
+		go func() {
+			s.ready <- p.c.lane(ctx, func() error { return p.seal(s, k) })
+		}()
+		p.ordered <- s
+	}
+	// Reading past the end makes the source say that it did not change.
+	if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		return fmt.Errorf("%w: content continues after its listed length: %w", ErrSource, err)
+	}
+	return nil
+}
+
+// seal makes the stored bytes of a segment and hashes them.
+func (p *part) seal(s *slot, k int64) (err error) {
+	if p.sealer == nil {
+		s.stored = s.plain[:s.length]
+	} else if s.stored, err = p.sealer.SealSegment(s.stored[:0], k, s.plain[:s.length]); err != nil {
+		return err
+	}
+	sum := digest.Sum(s.stored)
+	copy(p.digests[k*digest.Size:], sum[:])
+	return nil
+}
+
+// send hashes and writes the blob in order. It always drains the slots, so
+// that nothing works on one when it returns; stop ends the reading early.
+func (p *part) send(w io.Writer, header []byte, stop func()) (godigest.Digest, error) {
+	h := digest.New()
+	h.Write(header)
+	var failed error
+	if len(header) > 0 {
+		_, failed = w.Write(header)
+	}
+	for s := range p.ordered {
+		if err := <-s.ready; failed == nil {
+			failed = err
+		}
+		if failed != nil {
+			stop()
+			continue
+		}
+		hashed := make(chan struct{})
+		go func() {
+			h.Write(s.stored)
+			close(hashed)
+		}()
+		_, failed = w.Write(s.stored)
+		<-hashed
+		p.done.Add(s.length)
+		p.free <- s
+	}
+	return godigest.NewDigest(godigest.SHA256, h), failed
+}
