@@ -42,8 +42,8 @@ var (
 	ErrInvalid = errors.New("invalid content")
 )
 
-// Error says what failed and where. It never holds a secret, and no URL: the
-// query of one may be a credential.
+// Error says what failed and where. It never holds a secret, nor the query of
+// an address, which may be one.
 type Error struct {
 	Op         string // The operation: "resolve", "fetch", "commit", …
 	Host       string // Host and port; empty for layouts and memory.

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"log"
 	"net/http"
 	"strings"
 	"sync"
@@ -129,7 +130,7 @@ func (p inProcess) RoundTrip(req *http.Request) (*http.Response, error) {
 		p.Handler.ServeHTTP(w, served)
 		w.WriteHeader(http.StatusOK)
 		served.Body.Close()
-		out.Close()
+		out.CloseWithError(req.Context().Err())
 	}()
 	select {
 	case <-req.Context().Done():
@@ -188,3 +189,6 @@ func (w *pipeWriter) Write(p []byte) (int, error) {
 }
 
 func (w *pipeWriter) Flush() {}
+
+// quiet takes what a server has to say about broken connections.
+var quiet = log.New(io.Discard, "", 0)
