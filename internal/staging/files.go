@@ -178,6 +178,10 @@ func (d *Dir) openFile(file int, create bool) (_ *os.File, err error) {
 		return nil, fmt.Errorf("file %q: %w: a %s", want.Path, errUntrusted, kind(before))
 	}
 	f, err := d.sys.open(d.stage, name, flag)
+	if before == nil && errors.Is(err, fs.ErrExist) {
+		// Another process fills the same directory, where locks do not work.
+		return d.openFile(file, create)
+	}
 	if err != nil {
 		return nil, d.space(err, want.Path, want.Size)
 	}

@@ -93,13 +93,6 @@ func (d *Dir) claim(name string) error {
 //
 // A new directory may belong to somebody else, as file servers map users.
 func (d *Dir) openStage(name string, resumed bool) (err error) {
-	before, err := d.sys.lstat(d.home, name)
-	if err != nil {
-		return fmt.Errorf("%s: %w: %w", name, errUntrusted, err)
-	}
-	if !before.IsDir() || resumed && (before.Mode().Perm() != 0o700 || !ours(before)) {
-		return fmt.Errorf("%s: %w: a %s of mode %v", name, errUntrusted, kind(before), before.Mode())
-	}
 	defer func() {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("%s: %w: %w", name, errUntrusted, err)
@@ -108,6 +101,13 @@ func (d *Dir) openStage(name string, resumed bool) (err error) {
 			d.leave()
 		}
 	}()
+	before, err := d.sys.lstat(d.home, name)
+	if err != nil {
+		return err
+	}
+	if !before.IsDir() || resumed && (before.Mode().Perm() != 0o700 || !ours(before)) {
+		return fmt.Errorf("%s: %w: a %s of mode %v", name, errUntrusted, kind(before), before.Mode())
+	}
 	if d.stage, err = d.sys.openRoot(d.home, name); err != nil {
 		return err
 	}
@@ -121,7 +121,10 @@ func (d *Dir) openStage(name string, resumed bool) (err error) {
 		return err
 	}
 	after, err := d.sys.lstat(d.home, name)
-	if err != nil || !os.SameFile(before, d.owner) || !os.SameFile(after, d.owner) {
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(before, d.owner) || !os.SameFile(after, d.owner) {
 		return fmt.Errorf("%s: %w: it was replaced", name, errUntrusted)
 	}
 	return nil
