@@ -231,7 +231,6 @@ func TestThousandRecipients(t *testing.T) {
 		t.Fatal(err)
 	}
 	counter := &counting{HPKEIdentity: id}
-	start := time.Now()
 	got, err := encrypt.UnwrapKey(t.Context(), stanzas, b, now, generate(t, ""), counter)
 	if err != nil {
 		t.Fatal(err)
@@ -239,9 +238,6 @@ func TestThousandRecipients(t *testing.T) {
 	got.Close()
 	if counter.calls != 1 {
 		t.Errorf("asked %d times", counter.calls)
-	}
-	if d := time.Since(start); d > time.Second {
-		t.Errorf("took %v", d)
 	}
 	if _, err := (&encrypt.Grant{ArtifactID: b.ArtifactID, Commitment: b.Commitment, Manifest: b.Manifest, Recipients: append(stanzas, stanzas[0])}).Encode(); err == nil {
 		t.Error("encoded 1001 recipients")
