@@ -72,17 +72,51 @@ const validBundle = `{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json
 	`"verificationMaterial":{"publicKey":{"hint":"aGludA=="}},` +
 	`"dsseEnvelope":{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[{"sig":"c2ln"}]}}`
 
+// toleratedEdits and refusedEdits change validBundle in one place.
+var toleratedEdits = map[string][2]string{
+	"unknown members":        {`"dsseEnvelope"`, `"later":{"x":[1]},"dsseEnvelope"`},
+	"the older media type":   {`sigstore.bundle.v0.3+json`, `sigstore.bundle+json;version=0.3`},
+	"a key id":               {`{"sig":`, `{"keyid":"k","sig":`},
+	"a null key id":          {`{"sig":`, `{"keyid":null,"sig":`},
+	"a raw public key":       {`"hint":"aGludA=="`, `"rawBytes":"AAAA","keyDetails":"PKIX_ECDSA_P256_SHA_256"`},
+	"a certificate":          {`"publicKey":{"hint":"aGludA=="}`, `"certificate":{"rawBytes":"AAAA"}`},
+	"a certificate chain":    {`"publicKey":{"hint":"aGludA=="}`, `"x509CertificateChain":{"certificates":[{"rawBytes":"AAAA"},{"rawBytes":"BBBB"}]}`},
+	"log entries, timestamp": {`"publicKey"`, `"tlogEntries":[{"logIndex":"1"}],"timestampVerificationData":{"rfc3161Timestamps":[{"signedTimestamp":"AAAA"}]},"publicKey"`},
+}
+
+var refusedEdits = map[string][2]string{
+	"a repeated member":             {`"payload":"e30="`, `"payload":"e30=","payload":"e30="`},
+	"a member in another case":      {`"payload":`, `"Payload":`},
+	"another version":               {`v0.3+json`, `v0.4+json`},
+	"an older version":              {`sigstore.bundle.v0.3+json`, `sigstore.bundle+json;version=0.2`},
+	"no signature":                  {`[{"sig":"c2ln"}]`, `[]`},
+	"two signatures":                {`[{"sig":"c2ln"}]`, `[{"sig":"c2ln"},{"sig":"c2ln"}]`},
+	"an empty signature":            {`"c2ln"`, `""`},
+	"an empty payload":              {`"e30="`, `""`},
+	"base64 without padding":        {`"e30="`, `"e30"`},
+	"base64 with stray bits":        {`"e30="`, `"e31="`},
+	"base64 with a line break":      {`"e30="`, `"e3\n0="`},
+	"base64 of URLs":                {`"c2ln"`, `"__-_"`},
+	"no material":                   {`"verificationMaterial"`, `"other"`},
+	"null material":                 {`{"publicKey":{"hint":"aGludA=="}}`, `null`},
+	"material of no kind":           {`"publicKey"`, `"secretKey"`},
+	"material of two kinds":         {`"publicKey"`, `"certificate":{"rawBytes":"AAAA"},"publicKey"`},
+	"an empty certificate":          {`"publicKey":{"hint":"aGludA=="}`, `"certificate":{"rawBytes":""}`},
+	"an empty chain":                {`"publicKey":{"hint":"aGludA=="}`, `"x509CertificateChain":{"certificates":[]}`},
+	"a message signature beside":    {`"dsseEnvelope"`, `"messageSignature":{"signature":"AAAA"},"dsseEnvelope"`},
+	"a message signature instead":   {`"dsseEnvelope"`, `"messageSignature"`},
+	"no envelope":                   {`"dsseEnvelope"`, `"other"`},
+	"too many log entries":          {`"publicKey"`, `"tlogEntries":[` + strings.Repeat(`{},`, provenance.MaxLogEntries) + `{}],"publicKey"`},
+	"too many timestamps":           {`"publicKey"`, `"timestampVerificationData":{"rfc3161Timestamps":[` + strings.Repeat(`{"signedTimestamp":"AAAA"},`, provenance.MaxTimestamps) + `{"signedTimestamp":"AAAA"}]},"publicKey"`},
+	"too long a chain":              {`"publicKey":{"hint":"aGludA=="}`, `"x509CertificateChain":{"certificates":[` + strings.Repeat(`{"rawBytes":"AAAA"},`, 16) + `{"rawBytes":"AAAA"}]}`},
+	"nesting without end":           {`"dsseEnvelope"`, `"x":` + strings.Repeat("[", 1<<16) + strings.Repeat("]", 1<<16) + `,"dsseEnvelope"`},
+	"more bytes than a bundle has":  {`"dsseEnvelope"`, `"x":"` + strings.Repeat("x", provenance.MaxBundle) + `","dsseEnvelope"`},
+	"data after the document":       {`}]}}`, `}]}}{}`},
+	"the wrong type of a signature": {`{"sig":"c2ln"}`, `"c2ln"`},
+}
+
 func TestParseBundleToleratesWhatOthersAdd(t *testing.T) {
-	for name, edit := range map[string][2]string{
-		"unknown members":        {`"dsseEnvelope"`, `"later":{"x":[1]},"dsseEnvelope"`},
-		"the older media type":   {`sigstore.bundle.v0.3+json`, `sigstore.bundle+json;version=0.3`},
-		"a key id":               {`{"sig":`, `{"keyid":"k","sig":`},
-		"a null key id":          {`{"sig":`, `{"keyid":null,"sig":`},
-		"a raw public key":       {`"hint":"aGludA=="`, `"rawBytes":"AAAA","keyDetails":"PKIX_ECDSA_P256_SHA_256"`},
-		"a certificate":          {`"publicKey":{"hint":"aGludA=="}`, `"certificate":{"rawBytes":"AAAA"}`},
-		"a certificate chain":    {`"publicKey":{"hint":"aGludA=="}`, `"x509CertificateChain":{"certificates":[{"rawBytes":"AAAA"},{"rawBytes":"BBBB"}]}`},
-		"log entries, timestamp": {`"publicKey"`, `"tlogEntries":[{"logIndex":"1"}],"timestampVerificationData":{"rfc3161Timestamps":[{"signedTimestamp":"AAAA"}]},"publicKey"`},
-	} {
+	for name, edit := range toleratedEdits {
 		in := strings.Replace(validBundle, edit[0], edit[1], 1)
 		b, err := provenance.ParseBundle([]byte(in))
 		if err != nil || in == validBundle {
@@ -96,36 +130,7 @@ func TestParseBundleToleratesWhatOthersAdd(t *testing.T) {
 }
 
 func TestParseBundleRefuses(t *testing.T) {
-	for name, edit := range map[string][2]string{
-		"a repeated member":             {`"payload":"e30="`, `"payload":"e30=","payload":"e30="`},
-		"a member in another case":      {`"payload":`, `"Payload":`},
-		"another version":               {`v0.3+json`, `v0.4+json`},
-		"an older version":              {`sigstore.bundle.v0.3+json`, `sigstore.bundle+json;version=0.2`},
-		"no signature":                  {`[{"sig":"c2ln"}]`, `[]`},
-		"two signatures":                {`[{"sig":"c2ln"}]`, `[{"sig":"c2ln"},{"sig":"c2ln"}]`},
-		"an empty signature":            {`"c2ln"`, `""`},
-		"an empty payload":              {`"e30="`, `""`},
-		"base64 without padding":        {`"e30="`, `"e30"`},
-		"base64 with stray bits":        {`"e30="`, `"e31="`},
-		"base64 with a line break":      {`"e30="`, `"e3\n0="`},
-		"base64 of URLs":                {`"c2ln"`, `"__-_"`},
-		"no material":                   {`"verificationMaterial"`, `"other"`},
-		"null material":                 {`{"publicKey":{"hint":"aGludA=="}}`, `null`},
-		"material of no kind":           {`"publicKey"`, `"secretKey"`},
-		"material of two kinds":         {`"publicKey"`, `"certificate":{"rawBytes":"AAAA"},"publicKey"`},
-		"an empty certificate":          {`"publicKey":{"hint":"aGludA=="}`, `"certificate":{"rawBytes":""}`},
-		"an empty chain":                {`"publicKey":{"hint":"aGludA=="}`, `"x509CertificateChain":{"certificates":[]}`},
-		"a message signature beside":    {`"dsseEnvelope"`, `"messageSignature":{"signature":"AAAA"},"dsseEnvelope"`},
-		"a message signature instead":   {`"dsseEnvelope"`, `"messageSignature"`},
-		"no envelope":                   {`"dsseEnvelope"`, `"other"`},
-		"too many log entries":          {`"publicKey"`, `"tlogEntries":[` + strings.Repeat(`{},`, provenance.MaxLogEntries) + `{}],"publicKey"`},
-		"too many timestamps":           {`"publicKey"`, `"timestampVerificationData":{"rfc3161Timestamps":[` + strings.Repeat(`{"signedTimestamp":"AAAA"},`, provenance.MaxTimestamps) + `{"signedTimestamp":"AAAA"}]},"publicKey"`},
-		"too long a chain":              {`"publicKey":{"hint":"aGludA=="}`, `"x509CertificateChain":{"certificates":[` + strings.Repeat(`{"rawBytes":"AAAA"},`, 16) + `{"rawBytes":"AAAA"}]}`},
-		"nesting without end":           {`"dsseEnvelope"`, `"x":` + strings.Repeat("[", 1<<16) + strings.Repeat("]", 1<<16) + `,"dsseEnvelope"`},
-		"more bytes than a bundle has":  {`"dsseEnvelope"`, `"x":"` + strings.Repeat("x", provenance.MaxBundle) + `","dsseEnvelope"`},
-		"data after the document":       {`}]}}`, `}]}}{}`},
-		"the wrong type of a signature": {`{"sig":"c2ln"}`, `"c2ln"`},
-	} {
+	for name, edit := range refusedEdits {
 		in := strings.Replace(validBundle, edit[0], edit[1], 1)
 		if _, err := provenance.ParseBundle([]byte(in)); !errors.Is(err, provenance.ErrFormat) || in == validBundle {
 			t.Errorf("%s: got %v, want ErrFormat", name, err)
@@ -167,5 +172,30 @@ func TestParseBundleReadsPublishedBundles(t *testing.T) {
 	}
 	if statements < 10 {
 		t.Errorf("a statement in %d bundles, want at least 10", statements)
+	}
+}
+
+// TestKeyVerifierProvesPublishedBundles that another implementation signed.
+func TestKeyVerifierProvesPublishedBundles(t *testing.T) {
+	dir := filepath.Join(vectors.Dir(t, "oms"), "model-transparency")
+	text := must[[]byte](t)(os.ReadFile(filepath.Join(dir, "keys", "signing-key-pub.pem")))
+	// The tool that wrote the key describes it in front of the PEM block.
+	pub, err := provenance.ParsePublicKey(text[bytes.Index(text, []byte("-----BEGIN")):])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []string{"v0.3.1", "v1.0.0", "v1.0.1", "v1.1.0"} {
+		in := must[[]byte](t)(os.ReadFile(filepath.Join(dir, version+"-elliptic-key", "model.sig")))
+		b, err := provenance.ParseBundle(in)
+		if err != nil {
+			t.Errorf("%s: %v", version, err)
+			continue
+		}
+		if v, err := provenance.KeyVerifier(pub).Verify(t.Context(), b); err != nil || len(v.Subjects) != 1 {
+			t.Errorf("%s: got %+v, %v", version, v, err)
+		}
+		if _, err := provenance.KeyVerifier(newKey(t).Public()).Verify(t.Context(), b); !errors.Is(err, provenance.ErrSignature) {
+			t.Errorf("%s: with another key: got %v, want ErrSignature", version, err)
+		}
 	}
 }
