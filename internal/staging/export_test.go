@@ -14,6 +14,7 @@ type Faulty struct {
 	Before func(op, name string) error // nil never fails
 	Inside bool                        // the destination is a mount point
 	NoLock bool                        // every process gets every lock
+	Free   int64                       // space on the disk, if above 0
 }
 
 // CreateOn is Create on another disk.
@@ -124,6 +125,9 @@ func (f *Faulty) lock(file *os.File) error {
 func (f *Faulty) space(file *os.File) (int64, bool, error) {
 	if err := f.ask("space", file.Name()); err != nil {
 		return 0, false, err
+	}
+	if f.Free > 0 {
+		return f.Free, false, nil
 	}
 	return osDisk{}.space(file)
 }

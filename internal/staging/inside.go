@@ -42,7 +42,7 @@ func (d *Dir) placeInside(dest fs.FileInfo) error {
 	case err != nil:
 		return err
 	case mover == "":
-		if err := d.vacantInside(); err != nil {
+		if err := d.vacantInside(""); err != nil {
 			return err
 		}
 		return d.take(canonical)
@@ -59,7 +59,7 @@ func (d *Dir) placeInside(dest fs.FileInfo) error {
 	if err := d.moveBack(); err != nil {
 		return err
 	}
-	return d.vacantInside()
+	return d.vacantInside("")
 }
 
 // mover is the staging directory whose entries are being moved, empty where
@@ -78,15 +78,15 @@ func (d *Dir) mover() (string, error) {
 	return names[0], nil
 }
 
-// vacantInside demands that dest holds nothing but staging directories, and
-// what file systems put at their root.
-func (d *Dir) vacantInside() error {
+// vacantInside demands that dest holds nothing but staging directories, own,
+// and what file systems put at their root.
+func (d *Dir) vacantInside(own string) error {
 	names, err := d.sys.list(d.home, ".")
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if name == MarkComplete || name == markMoving || !isReserved(name) && name != "lost+found" {
+		if name == MarkComplete || name == markMoving && name != own || !isReserved(name) && name != "lost+found" {
 			return fmt.Errorf("%w: it holds %q", ErrExists, name)
 		}
 	}
@@ -94,12 +94,17 @@ func (d *Dir) vacantInside() error {
 }
 
 // publishInside moves the entries into dest. The mark goes there by a rename,
-// which fails where another process was first: two never move at once.
+// which fails where another process was first: two never move at once, and
+// what dest holds under the mark does not change.
 func (d *Dir) publishInside() error {
-	if err := d.vacantInside(); err != nil {
+	if err := d.setMark(); err != nil {
 		return err
 	}
-	if err := d.setMark(); err != nil {
+	if err := d.vacantInside(markMoving); err != nil {
+		if unmark := d.sys.removeAll(d.home, markMoving); unmark != nil {
+			return errors.Join(err, unmark)
+		}
+		d.moving = false
 		return err
 	}
 	err := d.syncDir(d.home, ".")

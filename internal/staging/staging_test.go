@@ -177,3 +177,107 @@ func TestCreateRefusesADestinationThatIsNotAbsentOrEmpty(t *testing.T) {
 		})
 	}
 }
+
+func TestCreateRefusesWhatItCannotStage(t *testing.T) {
+	parent := t.TempDir()
+	for name, c := range map[string]struct {
+		dest, id string
+		files    []staging.File
+	}{
+		"id that is too short":      {"model", id[1:], model},
+		"id in upper case":          {"model", "0123456789ABCDEF", model},
+		"id with a separator":       {"model", "0123456789abcde/", model},
+		"parent that is not there":  {"none/model", id, model},
+		"path that leaves":          {"model", id, []staging.File{{Path: "../x"}}},
+		"absolute path":             {"model", id, []staging.File{{Path: "/x"}}},
+		"reserved path":             {"model", id, []staging.File{{Path: ".modelsec-complete"}}},
+		"path twice":                {"model", id, []staging.File{{Path: "x"}, {Path: "x"}}},
+		"path that is a directory":  {"model", id, []staging.File{{Path: "x"}, {Path: "x/y"}}},
+		"negative size":             {"model", id, []staging.File{{Path: "x", Size: -1}}},
+		"sizes that overflow a sum": {"model", id, []staging.File{{Path: "x", Size: 1<<63 - 1}, {Path: "y", Size: 1}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, err := staging.Create(filepath.Join(parent, c.dest), c.id, c.files)
+			if d != nil || err == nil {
+				t.Errorf("got %v, %v", d, err)
+			}
+			wantOnly(t, parent)
+		})
+	}
+}
+
+func TestWritesStayInsideTheFile(t *testing.T) {
+	d := create(t, filepath.Join(t.TempDir(), "model"))
+	for _, c := range []struct {
+		file, n int
+		off     int64
+	}{
+		{-1, 1, 0}, {len(model), 1, 0}, {0, 1, -1}, {0, 12, 0}, {0, 1, 11}, {0, 11, 1}, {3, 1, 0}, {0, 1, 1<<63 - 1},
+	} {
+		if err := d.WriteAt(c.file, make([]byte, c.n), c.off); err == nil {
+			t.Errorf("%d bytes were written at %d of file %d", c.n, c.off, c.file)
+		}
+		if err := d.ReadAt(c.file, make([]byte, c.n), c.off); err == nil {
+			t.Errorf("%d bytes were read at %d of file %d", c.n, c.off, c.file)
+		}
+	}
+	for _, n := range []int64{-1, 1<<63 - 1, 1 << 61} {
+		if err := d.PutRecord(n, make([]byte, 8)); err == nil {
+			t.Errorf("record %d was written", n)
+		}
+	}
+	if err := d.PutRecord(0, nil); err == nil {
+		t.Error("an empty record was written")
+	}
+}
+
+func TestPublishRefusesFilesThatAreNotDone(t *testing.T) {
+	for name, spoil := range map[string]func(d *staging.Dir) error{
+		"nothing was written":    func(*staging.Dir) error { return nil },
+		"one file is not done":   func(d *staging.Dir) error { return errors.Join(fill(d), d.WriteAt(1, []byte{1}, 0)) },
+		"the empty file is not":  func(d *staging.Dir) error { return errors.Join(fillFile(d, 0), fillFile(d, 1), fillFile(d, 2)) },
+		"Abort was called":       func(d *staging.Dir) error { return errors.Join(fill(d), d.Abort(true)) },
+		"Abort removed the data": func(d *staging.Dir) error { return errors.Join(fill(d), d.Abort(false)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dest := filepath.Join(t.TempDir(), "model")
+			d := create(t, dest)
+			if err := spoil(d); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Publish(); err == nil {
+				t.Error("Publish succeeded")
+			}
+			if _, err := os.Lstat(dest); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the destination is there: %v", err)
+			}
+		})
+	}
+}
+
+func TestEveryCallAfterTheEndIsErrClosed(t *testing.T) {
+	for name, end := range map[string]func(d *staging.Dir) error{
+		"Publish":      func(d *staging.Dir) error { return errors.Join(fill(d), d.Publish()) },
+		"Abort keep":   func(d *staging.Dir) error { return d.Abort(true) },
+		"Abort remove": func(d *staging.Dir) error { return d.Abort(false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := create(t, filepath.Join(t.TempDir(), "model"))
+			if err := end(d); err != nil {
+				t.Fatal(err)
+			}
+			b := []byte{0}
+			for call, err := range map[string]error{
+				"WriteAt": d.WriteAt(0, b, 0), "ReadAt": d.ReadAt(0, b, 0), "Done": d.Done(0),
+				"PutRecord": d.PutRecord(0, b), "Record": d.Record(0, b), "Publish": d.Publish(),
+			} {
+				if !errors.Is(err, fs.ErrClosed) {
+					t.Errorf("%s: got %v, want ErrClosed", call, err)
+				}
+			}
+			if err := d.Abort(false); err != nil {
+				t.Errorf("Abort: %v", err)
+			}
+		})
+	}
+}
