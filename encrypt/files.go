@@ -122,9 +122,6 @@ func parseFiles(artifactID [16]byte, plaintext []byte) (*FileKeys, error) {
 	if err := strictjson.Unmarshal(plaintext, &doc, maxGrant); err != nil {
 		return nil, fmt.Errorf("encrypt: file list: %w", err)
 	}
-	if err := refuseNull(plaintext); err != nil {
-		return nil, fmt.Errorf("encrypt: file list: %w", err)
-	}
 	if len(doc.Files) == 0 || doc.Files[0] != '[' || len(doc.Keys) == 0 || len(doc.Keys) > maxLayers {
 		return nil, fmt.Errorf("encrypt: file list: files and 1 to %d keys are required, %d keys found", maxLayers, len(doc.Keys))
 	}

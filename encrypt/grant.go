@@ -4,12 +4,10 @@
 package encrypt
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/modelsec/modelsec-go/internal/strictjson"
@@ -69,9 +67,6 @@ func ParseGrant(data []byte) (*Grant, error) {
 	if err := strictjson.Unmarshal(data, &doc, maxGrant); err != nil {
 		return nil, fmt.Errorf("encrypt: grant: %w", err)
 	}
-	if err := refuseNull(data); err != nil {
-		return nil, fmt.Errorf("encrypt: grant: %w", err)
-	}
 	if doc.FormatVersion != 1 {
 		return nil, fmt.Errorf("encrypt: grant: format version %d, this reader knows 1", doc.FormatVersion)
 	}
@@ -93,22 +88,6 @@ func ParseGrant(data []byte) (*Grant, error) {
 		g.Recipients[i] = s
 	}
 	return g, nil
-}
-
-// refuseNull finds null, which encoding/json takes for an absent member and
-// FORMAT.md §3 for a value of another type. data has been parsed before.
-func refuseNull(data []byte) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	for {
-		switch tok, err := d.Token(); {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return err
-		case tok == nil:
-			return fmt.Errorf("null at byte %d", d.InputOffset())
-		}
-	}
 }
 
 func (r stanzaJSON) stanza() (s Stanza, err error) {

@@ -30,6 +30,7 @@ type content struct {
 	pieces  [][]index.Piece
 	openers []*encrypt.PartOpener // nil in the plain profile
 	held    int64                 // bytes of the client's budget
+	closer  io.Closer             // of a private copy; nil: none
 }
 
 // maxStored is the size of the largest stored segment.

@@ -5,6 +5,7 @@ package modelsec
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"sync"
 
@@ -105,10 +106,10 @@ func (m *Model) Close() error {
 	if closed {
 		return nil
 	}
-	m.content.release()
 	m.cache.drop()
+	err := m.content.release()
 	if m.key != nil {
-		return m.key.Close()
+		err = errors.Join(err, m.key.Close())
 	}
-	return nil
+	return err
 }

@@ -80,7 +80,11 @@ func (c *Client) open(ctx context.Context, op *operation, p provenance.Policy) (
 	if err := a.enforce(ctx); err != nil {
 		return nil, err
 	}
-	t, err := a.content(ctx)
+	read := a.content
+	if !a.indexed && a.rule.AllowUnindexed {
+		read = a.unindexed
+	}
+	t, err := read(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -98,11 +102,15 @@ func (c *Client) open(ctx context.Context, op *operation, p provenance.Policy) (
 	return m, nil
 }
 
-// checkIndex reads the index and holds the manifest to it.
+// checkIndex reads the index and holds the manifest to it. An artifact that
+// the policy admits without one has nothing to hold it to but its digests.
 func (a *artifact) checkIndex(ctx context.Context) error {
+	if !a.indexed && a.rule.AllowUnindexed {
+		return nil
+	}
 	t, err := a.content(ctx)
 	if err == nil {
-		t.release()
+		err = t.release()
 	}
 	return err
 }
@@ -111,7 +119,7 @@ func (a *artifact) checkIndex(ctx context.Context) error {
 // client's budget until it is released.
 func (a *artifact) content(ctx context.Context) (*content, error) {
 	if !a.indexed {
-		return nil, fmt.Errorf("%w: it has no index", ErrFormat)
+		return nil, fmt.Errorf("%w: it has no index: another tool made it, or it was changed since", ErrFormat)
 	}
 	d := a.indexDescriptor()
 	if d.Size > index.MaxSize {
@@ -150,10 +158,14 @@ func (t *content) setFiles(files []index.File) {
 	t.pieces = index.ByLayer(files, len(t.layers))
 }
 
-// release gives the memory of the index back.
-func (t *content) release() {
+// release gives the memory of the index back, and closes a private copy.
+func (t *content) release() error {
 	t.c.budget.release(t.held)
 	t.held = 0
+	if t.closer != nil {
+		return t.closer.Close()
+	}
+	return nil
 }
 
 // unlock unwraps the key, opens the sealed file list and makes the openers.

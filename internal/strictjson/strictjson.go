@@ -30,8 +30,8 @@ const MaxDepth = 32
 var ErrSyntax = errors.New("strict JSON")
 
 // Unmarshal decodes data into v, which must be a non-nil pointer. Fields that
-// v does not name are errors, and names match by exact case. maxBytes bounds
-// the document; zero or less refuses everything.
+// v does not name are errors, names match by exact case, and null stands for
+// nothing. maxBytes bounds the document; zero or less refuses everything.
 func Unmarshal(data []byte, v any, maxBytes int) error {
 	return unmarshal(data, v, maxBytes, true)
 }
@@ -102,6 +102,11 @@ func (w *walker) value(t reflect.Type, depth int) error {
 			}
 		}
 		return w.end()
+	case nil:
+		// encoding/json takes null for an absent member, whatever its type.
+		if w.strict {
+			return fmt.Errorf("%w: null at byte %d", ErrSyntax, w.dec.InputOffset())
+		}
 	}
 	return nil
 }
