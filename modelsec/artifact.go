@@ -214,7 +214,7 @@ func (a *artifact) enforce(ctx context.Context) error {
 		refused = &provenance.PolicyError{Report: a.report}
 		e.Reason = refused.Error()
 	}
-	return errors.Join(refused, a.audit(ctx, e))
+	return join(refused, a.audit(ctx, e))
 }
 
 // indexDescriptor is the index layer of an artifact that has one.

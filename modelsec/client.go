@@ -23,7 +23,8 @@ const (
 	defaultMemory   = 128 << 20
 	maxStreams      = 16 // requests in flight for one operation
 	cgroupShare     = 4  // at most a quarter of what the container may use
-	fetchAttempts   = 5  // tries for one segment before its operation fails
+	fetchAttempts   = 5  // tries without progress before an operation fails
+	digestAttempts  = 3  // tries for bytes that arrive well and are wrong
 	maxFetchBackoff = 5 * time.Second
 )
 

@@ -86,3 +86,19 @@ func (e *Error) Temporary() bool {
 	var t interface{ Temporary() bool }
 	return errors.As(e.Err, &t) && t.Temporary()
 }
+
+// join is errors.Join that leaves a single error as it is: what one says about
+// file and segment must not be hidden by the absence of another.
+func join(errs ...error) error {
+	var only error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case only != nil:
+			return errors.Join(errs...)
+		default:
+			only = err
+		}
+	}
+	return only
+}

@@ -37,7 +37,7 @@ func (c *Client) Pull(ctx context.Context, ref, dir string, p provenance.Policy,
 		return nil, op.fail(err)
 	}
 	err = m.extract(ctx, op, dir, o)
-	return m.report, op.fail(errors.Join(err, m.Close()))
+	return m.report, op.fail(join(err, m.Close()))
 }
 
 // Extract writes the files below dir, which must be absent or empty. Nothing
@@ -72,12 +72,12 @@ func (m *Model) extract(ctx context.Context, op *operation, dir string, o *Extra
 		reason += ", which is in memory"
 	}
 	if err := op.audit(ctx, Event{Phase: phaseIntent, Allowed: true, Reason: reason}); err != nil {
-		return errors.Join(err, e.dir.Abort(false))
+		return join(err, e.dir.Abort(false))
 	}
 	err = e.run(ctx)
 	// What is on the disk proves itself when it is taken up again; only where
 	// nothing was written there is nothing to keep.
-	err = errors.Join(err, e.dir.Abort(op.done.Load() > 0))
+	err = join(err, e.dir.Abort(op.done.Load() > 0))
 	return op.outcome(ctx, Event{Bytes: op.done.Load(), Reason: reason}, err)
 }
 
@@ -86,7 +86,7 @@ func (m *Model) choose(o *ExtractOptions) ([]bool, error) {
 	if o == nil {
 		o = &ExtractOptions{}
 	}
-	if err := errors.Join(checkPatterns(o.Include), checkPatterns(o.Exclude)); err != nil {
+	if err := join(checkPatterns(o.Include), checkPatterns(o.Exclude)); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	want := make([]bool, len(m.content.files))

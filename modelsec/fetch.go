@@ -190,7 +190,11 @@ func (f *fetcher) done(j job, left []int64, err error) {
 	case len(left) < len(j.wanted):
 		j.attempt = 0 // a line that breaks again and again still moves on
 	default:
-		if j.attempt++; j.attempt == fetchAttempts {
+		limit := fetchAttempts
+		if errors.Is(err, ErrDigest) {
+			limit = digestAttempts
+		}
+		if j.attempt++; j.attempt >= limit {
 			f.err = err
 		}
 	}

@@ -5,7 +5,6 @@ package modelsec
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"sync"
 
@@ -109,7 +108,7 @@ func (m *Model) Close() error {
 	m.cache.drop()
 	err := m.content.release()
 	if m.key != nil {
-		err = errors.Join(err, m.key.Close())
+		err = join(err, m.key.Close())
 	}
 	return err
 }
