@@ -30,18 +30,18 @@ const userAgent = "modelsec-go"
 func fileCredentials(ctx context.Context, host string) (Credential, error) {
 	store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
 	if err != nil {
-		return Credential{}, errors.New("cannot read the Docker configuration file")
+		return Credential{}, fmt.Errorf("Docker configuration: %w", err)
 	}
 	var fallbacks []credentials.Store
 	for _, path := range podmanFiles() {
 		// A missing file is an empty store.
 		s, err := credentials.NewStore(path, credentials.StoreOptions{})
 		if err != nil {
-			return Credential{}, errors.New("cannot read a containers auth.json file")
+			return Credential{}, fmt.Errorf("%s: %w", path, err)
 		}
 		fallbacks = append(fallbacks, s)
 	}
-	found, err := credentials.Credential(credentials.NewStoreWithFallbacks(store, fallbacks...))(ctx, host)
+	found, err := credentials.NewStoreWithFallbacks(store, fallbacks...).Get(ctx, credentials.ServerAddressFromRegistry(host))
 	return Credential(found), err
 }
 

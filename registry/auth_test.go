@@ -162,6 +162,57 @@ func TestUnauthorizedLoopEnds(t *testing.T) {
 	}
 }
 
+func TestTokenServiceRefusalsAndFailures(t *testing.T) {
+	for _, trusted := range []bool{false, true} {
+		failures := 0
+		k := new(tokens)
+		mux := http.NewServeMux()
+		mux.Handle("/token", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if failures++; failures <= 2 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			k.ServeHTTP(w, r)
+		}))
+		mux.Handle("/", k.guard(ociserver.New()))
+		host := serve(t, mux)
+		k.realm = "http://" + host + "/token"
+		password := secret
+		c := &registry.Client{Credentials: func(context.Context, string) (registry.Credential, error) {
+			return registry.Credential{Username: "user", Password: password}, nil
+		}}
+		if trusted {
+			c.Hosts = map[string]registry.Host{host: {TrustedRealms: []string{host}}}
+		}
+		if _, err := open(t, c, host+"/team/model").Resolve(t.Context(), "v1"); !errors.Is(err, registry.ErrNotFound) {
+			t.Errorf("trusted=%v: got error %v, want ErrNotFound after the service came back", trusted, err)
+		}
+		password = "wrong"
+		_, err := open(t, c, host+"/team/other").Resolve(t.Context(), "v1")
+		var e *registry.Error
+		if !errors.Is(err, registry.ErrUnauthorized) || !errors.As(err, &e) || e.Status != http.StatusUnauthorized || e.Temporary() {
+			t.Errorf("trusted=%v: got error %v, want a lasting ErrUnauthorized", trusted, err)
+		}
+	}
+}
+
+func TestCredentialFailureIsNotAnonymousAccess(t *testing.T) {
+	lost := errors.New("keychain is locked")
+	for _, scheme := range []string{"Basic", `Bearer realm="%s/token"`} {
+		var host string
+		requests := 0
+		host = serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			requests++
+			w.Header().Set("WWW-Authenticate", strings.Replace(scheme, "%s", "http://"+host, 1))
+			w.WriteHeader(http.StatusUnauthorized)
+		}))
+		c := &registry.Client{Credentials: func(context.Context, string) (registry.Credential, error) { return registry.Credential{}, lost }}
+		if _, err := open(t, c, host+"/team/model").Resolve(t.Context(), "v1"); !errors.Is(err, lost) || requests != 1 {
+			t.Errorf("%s: got error %v after %d requests, want %v after one", scheme, err, requests, lost)
+		}
+	}
+}
+
 // A token service under another name, in a private network or on loopback, is
 // not sent anything unless the caller named it.
 func TestRealmInPrivateNetworkMustBeNamed(t *testing.T) {

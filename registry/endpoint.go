@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -31,8 +30,7 @@ type endpoint struct {
 	base *url.URL
 	auth *authorizer
 
-	referrers atomic.Int32 // a referrersSupport
-	fallback  sync.Mutex   // held while a referrers tag is rewritten
+	fallback sync.Mutex // held while a referrers tag is rewritten
 }
 
 func newEndpoint(host string, h Host, connections int, credentials func(context.Context, string) (Credential, error)) *endpoint {
@@ -40,14 +38,12 @@ func newEndpoint(host string, h Host, connections int, credentials func(context.
 	if h.PlainHTTP || h.TLS == nil && isLoopback(host) {
 		base.Scheme = "http"
 	}
-	name := host
 	if host == "docker.io" {
 		// The one registry whose name is not its address.
 		base.Host = "registry-1.docker.io"
-		name = base.Host
 	}
 	routes := newRoutes(base, h, connections)
-	return &endpoint{host: host, base: base, auth: newAuthorizer(routes, name, credentials)}
+	return &endpoint{host: host, base: base, auth: newAuthorizer(routes, host, credentials)}
 }
 
 func isLoopback(host string) bool {

@@ -127,6 +127,9 @@ func readManifest(root *os.Root, d digest.Digest, mediaType string) (manifest, o
 }
 
 func (l *layoutStore) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error) {
+	if err := checkTagOrDigest(tagOrDigest); err != nil {
+		return ocispec.Descriptor{}, l.fail("resolve", "", err)
+	}
 	var found ocispec.Descriptor
 	err := l.read(ctx, func(root *os.Root) error {
 		index, err := readIndex(root)

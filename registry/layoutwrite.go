@@ -6,141 +6,17 @@ package registry
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
 	"io/fs"
 	"os"
-	"path"
-	"runtime"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
-
-// write runs f with the directory, which is made a layout first.
-func (l *layoutStore) write(ctx context.Context, f func(root *os.Root) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(l.dir, 0o777); err != nil {
-		return err
-	}
-	return l.read(ctx, func(root *os.Root) error {
-		for _, dir := range []string{"blobs", layoutBlobs, layoutIngest} {
-			if err := root.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
-				return err
-			}
-			if info, err := root.Lstat(dir); err != nil {
-				return err
-			} else if !info.IsDir() {
-				return fmt.Errorf("%w: %s is not a directory", ErrInvalid, dir)
-			}
-		}
-		if _, err := root.Lstat(ocispec.ImageLayoutFile); errors.Is(err, fs.ErrNotExist) {
-			b, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
-			if err != nil {
-				return err
-			}
-			if err := replaceFile(root, ocispec.ImageLayoutFile, b); err != nil {
-				return err
-			}
-		} else if err != nil {
-			return err
-		}
-		return f(root)
-	})
-}
-
-// temporaryFile creates a file of a name that nobody else uses.
-func temporaryFile(root *os.Root) (*os.File, string, error) {
-	name := layoutIngest + "/" + rand.Text()
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	return f, name, err
-}
-
-// publish makes a complete temporary file durable under its final name. An
-// error of Sync is final: a second one would not report what the first lost.
-func publish(root *os.Root, f *os.File, temp, name string) error {
-	err := f.Sync()
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = root.Rename(temp, name)
-	}
-	if err != nil {
-		return errors.Join(err, root.Remove(temp))
-	}
-	return syncDirectory(root, path.Dir(name))
-}
-
-func syncDirectory(root *os.Root, dir string) error {
-	if runtime.GOOS == "windows" {
-		// Directories cannot be synced there; the rename is journalled.
-		return nil
-	}
-	d, err := root.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	return errors.Join(err, d.Close())
-}
-
-func replaceFile(root *os.Root, name string, b []byte) error {
-	f, temp, err := temporaryFile(root)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(b); err != nil {
-		return errors.Join(err, f.Close(), root.Remove(temp))
-	}
-	return publish(root, f, temp, name)
-}
-
-// readIndex reads index.json; a layout without one is empty.
-func readIndex(root *os.Root) (ocispec.Index, error) {
-	b, err := readRegular(root, ocispec.ImageIndexFile, maxListing)
-	if errors.Is(err, fs.ErrNotExist) {
-		return ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}, nil
-	}
-	if err != nil {
-		return ocispec.Index{}, err
-	}
-	index, err := parseIndex(b)
-	if err != nil {
-		return index, fmt.Errorf("%s: %w", ocispec.ImageIndexFile, err)
-	}
-	return index, nil
-}
-
-// rewriteIndex changes index.json.
-func (l *layoutStore) rewriteIndex(root *os.Root, change func([]ocispec.Descriptor) []ocispec.Descriptor) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	index, err := readIndex(root)
-	if err != nil {
-		return err
-	}
-	index.Manifests = change(index.Manifests)
-	if index.Manifests == nil {
-		index.Manifests = []ocispec.Descriptor{}
-	}
-	b, err := json.Marshal(index)
-	if err != nil {
-		return err
-	}
-	if len(b) > maxListing || len(index.Manifests) > maxReferrers {
-		return fmt.Errorf("%w: %s of %d bytes and %d entries", ErrLimit, ocispec.ImageIndexFile, len(b), len(index.Manifests))
-	}
-	return replaceFile(root, ocispec.ImageIndexFile, b)
-}
 
 func (l *layoutStore) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 	err := checkRange(d, 0, d.Size)
@@ -210,11 +86,13 @@ func (w *layoutWriter) Commit(ctx context.Context, d digest.Digest) error {
 	if err != nil {
 		return w.store.fail("commit", d.String(), errors.Join(err, w.Close()))
 	}
-	f := w.file
-	w.file = nil
-	err = w.store.write(ctx, func(root *os.Root) error { return publish(root, f, w.temp, blobPath(d)) })
+	err = w.store.write(ctx, func(root *os.Root) error {
+		f := w.file
+		w.file = nil
+		return publish(root, f, w.temp, blobPath(d))
+	})
 	if err != nil {
-		return w.store.fail("commit", d.String(), err)
+		return w.store.fail("commit", d.String(), errors.Join(err, w.Close()))
 	}
 	return nil
 }

@@ -70,8 +70,8 @@ func (s *memoryStore) fail(op, reference string, err error) error {
 }
 
 func (s *memoryStore) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error) {
-	if err := ctx.Err(); err != nil {
-		return ocispec.Descriptor{}, s.fail("resolve", tagOrDigest, err)
+	if err := errors.Join(ctx.Err(), checkTagOrDigest(tagOrDigest)); err != nil {
+		return ocispec.Descriptor{}, s.fail("resolve", "", err)
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()

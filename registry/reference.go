@@ -108,6 +108,13 @@ func checkTag(tag string) error {
 	return nil
 }
 
+func checkTagOrDigest(s string) error {
+	if strings.ContainsRune(s, ':') {
+		return checkDigest(digest.Digest(s))
+	}
+	return checkTag(s)
+}
+
 func checkDirectory(dir string) error {
 	if dir == "" {
 		return fmt.Errorf("no directory after %q", layoutPrefix)

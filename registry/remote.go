@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -26,6 +27,8 @@ import (
 type remote struct {
 	endpoint   *endpoint
 	repository string
+
+	referrers atomic.Int32 // what is known about the API
 }
 
 var (
@@ -71,13 +74,11 @@ func (r *remote) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descr
 // only the bytes count.
 func (r *remote) manifest(ctx context.Context, op, tagOrDigest string) (ocispec.Descriptor, []byte, error) {
 	var want digest.Digest
+	if err := checkTagOrDigest(tagOrDigest); err != nil {
+		return ocispec.Descriptor{}, nil, r.fail(op, "", err)
+	}
 	if strings.ContainsRune(tagOrDigest, ':') {
 		want = digest.Digest(tagOrDigest)
-		if err := checkDigest(want); err != nil {
-			return ocispec.Descriptor{}, nil, r.fail(op, "", err)
-		}
-	} else if err := checkTag(tagOrDigest); err != nil {
-		return ocispec.Descriptor{}, nil, r.fail(op, "", err)
 	}
 	resp, err := r.endpoint.do(ctx, call{
 		method: http.MethodGet,

@@ -78,6 +78,7 @@ func testRangesOutside(t *testing.T, s registry.WriteStore) {
 
 func testDigests(t *testing.T, s registry.WriteStore) {
 	push(t, s, []byte("x"))
+	pushManifest(t, s, manifest(t, s, "", "untagged", nil))
 	for _, bad := range []digest.Digest{
 		"", "sha256:", "sha256", "sha256:" + digest.Digest(digest.FromString("x").Encoded()[:63]),
 		"sha256:2D711642B726B04401627CA9FBAC32F5C8530FB1903CC4DB02258717921A4881",

@@ -1,0 +1,180 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// fallbackTag is where clients keep the listing on a registry without the API
+// (distribution-spec 1.1, "Referrers Tag Schema").
+func fallbackTag(subject digest.Digest) string {
+	return strings.Replace(subject.String(), ":", "-", 1)
+}
+
+// taggedReferrers reads that listing. No tag means an empty one.
+func (r *remote) taggedReferrers(ctx context.Context, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	d, b, err := r.manifest(ctx, "list referrers", fallbackTag(subject))
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d.MediaType != ocispec.MediaTypeImageIndex {
+		return nil, fmt.Errorf("%w: %s is of type %q, want an index", ErrInvalid, fallbackTag(subject), clip(d.MediaType))
+	}
+	index, err := parseIndex(b)
+	return index.Manifests, err
+}
+
+// listReferrer sees to it that d, just pushed, is listed for its subject.
+func (r *remote) listReferrer(ctx context.Context, m manifest, d ocispec.Descriptor, b []byte, confirmed bool) error {
+	if confirmed {
+		r.referrers.Store(referrersListed)
+	}
+	tagged, err := r.keepsTag(ctx, m.Subject.Digest)
+	if err != nil {
+		return err
+	}
+	if !tagged {
+		return r.awaitReferrer(ctx, m.Subject.Digest, d, b)
+	}
+	entry := m.referrer(d)
+	return r.rewriteReferrers(ctx, m.Subject.Digest, func(manifests []ocispec.Descriptor) []ocispec.Descriptor {
+		if lists(manifests, d.Digest) {
+			return nil
+		}
+		return append(manifests, entry)
+	})
+}
+
+func lists(manifests []ocispec.Descriptor, d digest.Digest) bool {
+	return slices.ContainsFunc(manifests, func(l ocispec.Descriptor) bool { return l.Digest == d })
+}
+
+// awaitReferrer reads the listing back and pushes the manifest again until it
+// is there: some registries with the API lose entries that are pushed at the
+// same time.
+func (r *remote) awaitReferrer(ctx context.Context, subject digest.Digest, d ocispec.Descriptor, b []byte) error {
+	for attempt := range fallbackAttempts {
+		listed := false
+		err := r.listedReferrers(ctx, subject, "", func(manifests []ocispec.Descriptor) error {
+			if listed = lists(manifests, d.Digest); listed {
+				return errEnough
+			}
+			return nil
+		})
+		if listed {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := settle(ctx, attempt); err != nil {
+			return err
+		}
+		if _, err := r.putManifest(ctx, d, b, d.Digest.String()); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("registry took the manifest %d times and does not list it", fallbackAttempts)
+}
+
+// settle waits, longer with every attempt, so that writers who got into each
+// other's way draw apart.
+func settle(ctx context.Context, attempt int) error {
+	timer := time.NewTimer(fallbackSettle + rand.N(fallbackSettle<<min(attempt, 4)))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// unlistReferrer removes d from the listing of its subject, where clients
+// keep that.
+func (r *remote) unlistReferrer(ctx context.Context, m manifest, d ocispec.Descriptor) error {
+	if tagged, err := r.keepsTag(ctx, m.Subject.Digest); err != nil || !tagged {
+		return err
+	}
+	return r.rewriteReferrers(ctx, m.Subject.Digest, func(manifests []ocispec.Descriptor) []ocispec.Descriptor {
+		kept := slices.DeleteFunc(slices.Clone(manifests), func(l ocispec.Descriptor) bool { return l.Digest == d.Digest })
+		if len(kept) == len(manifests) {
+			return nil
+		}
+		return kept
+	})
+}
+
+// keepsTag finds out whether the registry leaves the listing to its clients.
+func (r *remote) keepsTag(ctx context.Context, subject digest.Digest) (bool, error) {
+	if r.referrers.Load() == referrersUnknown {
+		err := r.listedReferrers(ctx, subject, "", func([]ocispec.Descriptor) error { return errEnough })
+		switch {
+		case errors.Is(err, errNoReferrersAPI):
+			r.referrers.Store(referrersTagged)
+		case err != nil && !errors.Is(err, errEnough):
+			return false, err
+		}
+	}
+	return r.referrers.Load() == referrersTagged, nil
+}
+
+// rewriteReferrers changes the listing under a tag. No registry honours a
+// conditional PUT, so the change is written and read back until it is there
+// twice, some time apart: a writer who read before our write and wrote after
+// it has undone it by then. change returns nil when nothing is left to do.
+func (r *remote) rewriteReferrers(ctx context.Context, subject digest.Digest, change func([]ocispec.Descriptor) []ocispec.Descriptor) error {
+	r.endpoint.fallback.Lock()
+	defer r.endpoint.fallback.Unlock()
+	wrote, seen := false, false
+	for attempt := range fallbackAttempts {
+		manifests, err := r.taggedReferrers(ctx, subject)
+		if err != nil {
+			return err
+		}
+		changed := change(manifests)
+		switch {
+		case changed == nil && (!wrote || seen):
+			return nil
+		case changed == nil:
+			seen = true
+		default:
+			wrote, seen = true, false
+			b, err := marshalIndex(changed)
+			if err != nil {
+				return err
+			}
+			if len(b) > maxManifest || len(changed) > maxReferrers {
+				return fmt.Errorf("%w: listing of %d bytes and %d entries", ErrLimit, len(b), len(changed))
+			}
+			_, d, err := parseManifest(ocispec.MediaTypeImageIndex, b)
+			if err != nil {
+				return err
+			}
+			if _, err := r.putManifest(ctx, d, b, fallbackTag(subject)); err != nil {
+				return err
+			}
+			if attempt == 0 {
+				continue
+			}
+		}
+		if err := settle(ctx, attempt); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("other writers undid the change of %s %d times", fallbackTag(subject), fallbackAttempts)
+}
