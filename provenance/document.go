@@ -4,40 +4,12 @@
 package provenance
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/modelsec/modelsec-go/internal/strictjson"
 )
-
-// decodeStrict is strictjson.Unmarshal for our own documents, in which null is
-// a value of the wrong type. encoding/json takes it for any type and changes
-// nothing, so that "expires": null would read as "never".
-func decodeStrict(data []byte, v any, limit int) error {
-	if err := strictjson.Unmarshal(data, v, limit); err != nil {
-		return err
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	for {
-		tok, err := dec.Token()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if tok == nil {
-			return fmt.Errorf("%w: null at offset %d", strictjson.ErrSyntax, dec.InputOffset())
-		}
-	}
-}
 
 // parseTime reads an RFC 3339 time. The zero time is refused, since the Go types
 // use it for "no time".

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/modelsec/modelsec-go/internal/strictjson"
 )
 
 type grantDocument struct {
@@ -37,7 +39,7 @@ func ParseGrant(s Statement) (digest.Digest, error) {
 		return "", formatError("predicate type %q, want %q", clip(s.PredicateType), PredicateGrant)
 	}
 	var doc grantDocument
-	if err := decodeStrict(s.Predicate, &doc, maxStatement); err != nil {
+	if err := strictjson.Unmarshal(s.Predicate, &doc, maxStatement); err != nil {
 		return "", formatError("grant: %w", err)
 	}
 	d := digest.NewDigestFromEncoded(digest.SHA256, doc.Grant.SHA256)

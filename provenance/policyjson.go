@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/modelsec/modelsec-go/internal/strictjson"
 )
 
 const policyVersion = 1
@@ -61,7 +63,7 @@ type requirementDocument struct {
 // with an error is never used in part.
 func ParsePolicy(b []byte) (Policy, error) {
 	var doc policyDocument
-	if err := decodeStrict(b, &doc, maxPolicy); err != nil {
+	if err := strictjson.Unmarshal(b, &doc, maxPolicy); err != nil {
 		return Policy{}, policyErrorf("%w", err)
 	}
 	if doc.FormatVersion != policyVersion {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/modelsec/modelsec-go/internal/strictjson"
 )
 
 // Profiles of an artifact (FORMAT.md §1).
@@ -78,7 +80,7 @@ func ParseRelease(s Statement) (Release, error) {
 		return Release{}, formatError("predicate type %q, want %q", clip(s.PredicateType), PredicateRelease)
 	}
 	var doc releaseDocument
-	if err := decodeStrict(s.Predicate, &doc, maxStatement); err != nil {
+	if err := strictjson.Unmarshal(s.Predicate, &doc, maxStatement); err != nil {
 		return Release{}, formatError("release: %w", err)
 	}
 	if doc.Tags == nil || doc.Sequence == nil {

@@ -114,7 +114,7 @@ func (p Provenance) check() error {
 // checkOwn applies the closed schema of one of our build types (FORMAT.md §9.3).
 func (d BuildDefinition) checkOwn(schema buildSchema) error {
 	parameters := schema.parameters()
-	if err := decodeStrict(d.ExternalParameters, parameters, maxStatement); err != nil {
+	if err := strictjson.Unmarshal(d.ExternalParameters, parameters, maxStatement); err != nil {
 		return fmt.Errorf("externalParameters: %w", err)
 	}
 	if err := parameters.check(); err != nil {
