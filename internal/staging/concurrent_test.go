@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/modelsec/modelsec-go/internal/staging"
@@ -101,6 +102,75 @@ func TestOpenFilesAreBounded(t *testing.T) {
 			t.Errorf("%s: %x, %v", f.Path, b, err)
 		}
 	}
+}
+
+// TestAFileIsSyncedBeforeItIsClosed: where a file must make room for another,
+// an error of writing it back is not lost.
+func TestAFileIsSyncedBeforeItIsClosed(t *testing.T) {
+	files := many(80)
+	dest := filepath.Join(t.TempDir(), "model")
+	d, err := staging.CreateOn(&staging.Faulty{Before: func(op, _ string) error {
+		if op == "sync" {
+			return syscall.EIO
+		}
+		return nil
+	}}, dest, id, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Abort(false)
+	failed := 0
+	for i := range files {
+		if err := d.WriteAt(i, []byte{1}, 0); errors.Is(err, syscall.EIO) {
+			failed++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if failed != 80-64 {
+		t.Errorf("%d writes met the error, want one for each file above 64", failed)
+	}
+}
+
+func TestDoneLeavesTheFileToCallsUnderWay(t *testing.T) {
+	var d *staging.Dir
+	sys := &staging.Faulty{Before: func(op, name string) error {
+		if op == "read" {
+			return d.Done(0)
+		}
+		return nil
+	}}
+	d, err := staging.CreateOn(sys, filepath.Join(t.TempDir(), "model"), id, model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Abort(false)
+	got := make([]byte, model[0].Size)
+	if err := errors.Join(d.WriteAt(0, content(0), 0), d.ReadAt(0, got, 0)); err != nil || !bytes.Equal(got, content(0)) {
+		t.Errorf("got %x, %v", got, err)
+	}
+}
+
+// TestAFileThatAnotherProcessCreatesFirstIsShared: without locks two may fill
+// one directory.
+func TestAFileThatAnotherProcessCreatesFirstIsShared(t *testing.T) {
+	dest := filepath.Join(t.TempDir(), "model")
+	first := true
+	d, err := staging.CreateOn(&staging.Faulty{Before: func(op, name string) error {
+		if op != "open" || name != "files/config.json" || !first {
+			return nil
+		}
+		first = false
+		return os.WriteFile(filepath.Join(filepath.Dir(dest), ".model.modelsec-"+id, name), []byte("x"), 0o644)
+	}}, dest, id, model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Abort(false)
+	if err := errors.Join(fill(d), d.Publish()); err != nil {
+		t.Fatal(err)
+	}
+	wantWhole(t, dest)
 }
 
 func TestOneDirServesConcurrentWriters(t *testing.T) {

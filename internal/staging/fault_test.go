@@ -150,6 +150,76 @@ func faultAt(t *testing.T, n int, inside, resume bool, fault error) bool {
 	return what != ""
 }
 
+// TestAFailedCreateLeavesNothing sweeps the operations of Create alone.
+func TestAFailedCreateLeavesNothing(t *testing.T) {
+	for n, over := 1, false; !over; n++ {
+		dest := destination(t, false)
+		count, what := 0, ""
+		d, err := staging.CreateOn(&staging.Faulty{Before: func(op, name string) error {
+			if count++; count != n {
+				return nil
+			}
+			what = op + " " + name
+			return syscall.EIO
+		}}, dest, id, model)
+		count = n // Abort is not swept
+		if over = what == ""; over {
+			if err := d.Abort(false); err != nil {
+				t.Error(err)
+			}
+		} else if err == nil {
+			t.Fatalf("operation %d, %s: success", n, what)
+		}
+		wantOnly(t, filepath.Dir(dest))
+		if t.Failed() {
+			t.Fatalf("operation %d, %s", n, what)
+		}
+	}
+}
+
+// TestAbortKeepsWhatIsHalfMoved lets every rename fail from the k-th entry on,
+// so that what was moved cannot be moved back.
+func TestAbortKeepsWhatIsHalfMoved(t *testing.T) {
+	for k := 2; k <= 3; k++ { // the first sets the mark
+		dest := destination(t, true)
+		moves := 0
+		d, err := staging.CreateOn(&staging.Faulty{Inside: true, Before: func(op, name string) error {
+			if op != "rename" {
+				return nil
+			}
+			if moves++; moves > k {
+				return syscall.EROFS
+			}
+			return nil
+		}}, dest, id, model)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(fill(d), d.Publish()); !errors.Is(err, syscall.EROFS) {
+			t.Fatalf("got %v, want EROFS", err)
+		}
+		if err := d.Abort(false); err != nil {
+			t.Error(err)
+		}
+		if visible(t, dest, true) {
+			t.Error("half a model is said to be complete")
+		}
+		again, err := staging.CreateOn(&staging.Faulty{Inside: true}, dest, id, model)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !again.Resumed() {
+			t.Error("what was moved is lost")
+		}
+		if err := errors.Join(fill(again), again.Publish()); err != nil {
+			t.Fatal(err)
+		}
+		if !visible(t, dest, true) {
+			t.Error("nothing is there")
+		}
+	}
+}
+
 func TestAFailedSyncIsFinal(t *testing.T) {
 	for _, op := range []string{"sync", "syncDir"} {
 		t.Run(op, func(t *testing.T) {
@@ -192,8 +262,16 @@ func TestNothingIsRenamedBeforeItIsSynced(t *testing.T) {
 		t.Run(place, func(t *testing.T) {
 			dest := destination(t, inside)
 			dirty := map[string]bool{}
-			var last []string // directories synced since the last rename
+			var last []string // directories synced since the last change of a name
 			published := false
+			synced := func(before string, dirs ...string) {
+				for _, dir := range dirs {
+					if !slices.Contains(last, dir) {
+						t.Errorf("%s before a sync of %q", before, dir)
+					}
+				}
+				last = nil
+			}
 			err := stage(&staging.Faulty{Inside: inside, Before: func(op, name string) error {
 				switch op {
 				case "write", "reserve":
@@ -209,9 +287,20 @@ func TestNothingIsRenamedBeforeItIsSynced(t *testing.T) {
 				case "syncDir":
 					delete(dirty, name)
 					last = append(last, name)
+				case "open":
+					if name == staging.MarkComplete {
+						synced("the mark of completion", ".", "files")
+					}
 				case "rename":
-					last = nil
-					published = true
+					switch {
+					case name == ".modelsec-moving":
+						synced("the mark of a move", "moving")
+					case inside && !published:
+						synced("the first move", ".")
+						published = true
+					default:
+						last, published = nil, true
+					}
 					if len(dirty) > 0 {
 						t.Errorf("rename to %s before a sync of %v", name, dirty)
 					}
@@ -221,9 +310,7 @@ func TestNothingIsRenamedBeforeItIsSynced(t *testing.T) {
 			if err != nil || !published {
 				t.Fatal(err, published)
 			}
-			if !slices.Contains(last, ".") {
-				t.Errorf("after the last rename only %q were synced", last)
-			}
+			synced("the end", ".")
 		})
 	}
 }

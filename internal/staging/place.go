@@ -74,15 +74,15 @@ func (d *Dir) claim(name string) error {
 			return err
 		}
 	}
-	if err := d.openStage(name, resumed); err != nil {
-		if !resumed && !errors.Is(err, errLocked) {
-			d.sys.remove(d.home, name)
+	if err = d.openStage(name, resumed); err == nil {
+		d.name, d.resumed = name, resumed
+		if d.allocated, err = d.inspect(false); err != nil {
+			d.leave()
 		}
-		return err
 	}
-	d.name, d.resumed = name, resumed
-	if d.allocated, err = d.inspect(false); err != nil {
-		d.leave()
+	if err != nil && !resumed && !errors.Is(err, errLocked) {
+		// It is empty; where even this fails, that is all that is left.
+		d.sys.remove(d.home, name)
 	}
 	return err
 }

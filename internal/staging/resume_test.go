@@ -74,6 +74,22 @@ func TestAbortRemovesWhatItIsNotToldToKeep(t *testing.T) {
 	wantOnly(t, filepath.Dir(dest))
 }
 
+func TestACreateThatFailsKeepsWhatAnEarlierProcessLeft(t *testing.T) {
+	dest, _ := kept(t)
+	_, err := staging.CreateOn(&staging.Faulty{Before: func(op, _ string) error {
+		if op == "space" {
+			return syscall.EIO
+		}
+		return nil
+	}}, dest, id, model)
+	if !errors.Is(err, syscall.EIO) {
+		t.Fatalf("got %v, want EIO", err)
+	}
+	if !create(t, dest).Resumed() {
+		t.Error("it is gone")
+	}
+}
+
 func TestAnotherIDIsNotResumed(t *testing.T) {
 	dest, _ := kept(t)
 	d, err := staging.Create(dest, strings.Repeat("f", 16), model)
@@ -120,8 +136,10 @@ func TestCreateDoesNotResumeWhatOthersCouldTouch(t *testing.T) {
 		"a file of another user": func(dir, _ string) error {
 			return chown(filepath.Join(dir, "files/config.json"))
 		},
-		"a directory of another user": func(dir, _ string) error { return chown(dir) },
-		"a parent of another user":    func(dir, _ string) error { return chown(filepath.Dir(dir)) },
+		"a directory of another user": func(dir, _ string) error {
+			return filepath.WalkDir(dir, func(p string, _ fs.DirEntry, err error) error { return errors.Join(err, chown(p)) })
+		},
+		"a parent of another user": func(dir, _ string) error { return chown(filepath.Dir(dir)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			if strings.HasSuffix(name, "of another user") {
@@ -135,6 +153,7 @@ func TestCreateDoesNotResumeWhatOthersCouldTouch(t *testing.T) {
 			if err := plant(dir, victim); err != nil {
 				t.Fatal(err)
 			}
+			before := openFiles(t)
 			d := create(t, dest)
 			if d.Resumed() {
 				t.Error("Create took it up")
@@ -143,6 +162,9 @@ func TestCreateDoesNotResumeWhatOthersCouldTouch(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantWhole(t, dest)
+			if after := openFiles(t); after != before {
+				t.Errorf("%d open files before, %d after", before, after)
+			}
 			if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
 				t.Errorf("the victim holds %q, %v", b, err)
 			}
@@ -165,6 +187,47 @@ func needRoot(t *testing.T) {
 		t.Fatal("needs the superuser")
 	}
 	t.Skip("needs the superuser")
+}
+
+// TestADirectoryThatIsSwappedWhileItIsOpenedIsNotUsed puts a link to another
+// directory in the place of one that was looked at and is about to be opened.
+func TestADirectoryThatIsSwappedWhileItIsOpenedIsNotUsed(t *testing.T) {
+	for name, c := range map[string]struct {
+		inside   bool
+		op, name string
+		want     error
+	}{
+		"the staging directory":            {op: "openRoot", name: ".model.modelsec-" + id},
+		"the staging directory, once open": {op: "lock", name: ".model.modelsec-" + id},
+		"the destination":                  {inside: true, op: "openRoot", name: "model", want: staging.ErrExists},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dest := destination(t, c.inside)
+			name := filepath.Join(filepath.Dir(dest), c.name)
+			other := filepath.Join(filepath.Dir(dest), "other")
+			if err := os.Mkdir(other, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			swapped := false
+			err := stage(&staging.Faulty{Inside: c.inside, Before: func(op, _ string) error {
+				if op != c.op || swapped {
+					return nil
+				}
+				swapped = true
+				return errors.Join(os.Rename(name, name+"-moved"), os.Symlink("other", name))
+			}}, dest)
+			if !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+			if err == nil {
+				wantWhole(t, dest)
+			}
+			if !swapped {
+				t.Error("nothing was swapped")
+			}
+			wantOnly(t, other)
+		})
+	}
 }
 
 // TestCreateResumesInAStickyParent: others can write /tmp, but not rename or
@@ -224,6 +287,9 @@ func TestPublishRefusesADirectoryThatChanged(t *testing.T) {
 			}
 			if _, err := os.Lstat(dest); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("the destination is there: %v", err)
+			}
+			if left, err := filepath.Glob(filepath.Join(filepath.Dir(dest), ".model.modelsec-"+id, "files")); name == "it was replaced" && len(left) == 0 {
+				t.Errorf("Abort removed a directory that is not its own: %v", err)
 			}
 		})
 	}

@@ -128,6 +128,23 @@ func TestADestinationInsideTakesOneModel(t *testing.T) {
 			return os.MkdirAll(filepath.Join(dest, ".modelsec-moving/.modelsec-ffff"), 0o755)
 		},
 		"a move that leads": func(dest string) error { return os.MkdirAll(filepath.Join(dest, ".modelsec-moving/..."), 0o755) },
+		"a move of another model": func(dest string) error {
+			d, err := staging.CreateOn(&staging.Faulty{Inside: true}, dest, "ffffffffffffffff", model)
+			if err != nil {
+				return err
+			}
+			mark := filepath.Join(dest, ".modelsec-moving/.modelsec-ffffffffffffffff")
+			return errors.Join(fill(d), d.Abort(true), os.MkdirAll(mark, 0o755))
+		},
+		"a move that met a file of another": func(dest string) error {
+			if err := os.WriteFile(filepath.Join(dest, "config.json"), []byte("precious"), 0o644); err != nil {
+				return err
+			}
+			dir := filepath.Join(dest, ".modelsec-"+id)
+			return errors.Join(os.MkdirAll(filepath.Join(dest, ".modelsec-moving", filepath.Base(dir)), 0o755),
+				os.MkdirAll(filepath.Join(dir, "files"), 0o755), os.Chmod(dir, 0o700),
+				os.WriteFile(filepath.Join(dir, "files/config.json"), content(0), 0o644))
+		},
 		"a move of nothing": func(dest string) error { return os.Mkdir(filepath.Join(dest, ".modelsec-moving"), 0o755) },
 		"a move that is gone": func(dest string) error {
 			return os.MkdirAll(filepath.Join(dest, ".modelsec-moving/.modelsec-"+id), 0o755)
@@ -145,6 +162,11 @@ func TestADestinationInsideTakesOneModel(t *testing.T) {
 			}
 			if err := stage(&staging.Faulty{Inside: true}, dest); !errors.Is(err, staging.ErrExists) {
 				t.Errorf("Create: got %v, want ErrExists", err)
+			}
+			if name == "a move that met a file of another" {
+				if b, err := os.ReadFile(filepath.Join(dest, "config.json")); err != nil || string(b) != "precious" {
+					t.Errorf("the file of another holds %q, %v", b, err)
+				}
 			}
 			if name == "a move of nothing" {
 				return // an empty directory is no mark: the rename replaces it
