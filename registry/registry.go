@@ -117,9 +117,11 @@ type WriteStore interface {
 	// Tag makes tag name the manifest d, which must be in the repository.
 	Tag(ctx context.Context, d ocispec.Descriptor, tag string) error
 
-	// Delete removes a blob, or a manifest and every tag of it. Deleting what
-	// is not there is [ErrNotFound], also where the reply to an earlier
-	// attempt was lost. A store that cannot delete returns [ErrUnsupported].
+	// Delete removes a blob or a manifest, and a manifest from the listing of
+	// its subject. Its tags go too, except on registries that keep what a tag
+	// names apart. Deleting what is not there is [ErrNotFound], also where the
+	// reply to an earlier attempt was lost. A store that cannot delete returns
+	// [ErrUnsupported].
 	Delete(ctx context.Context, d ocispec.Descriptor) error
 }
 

@@ -25,7 +25,8 @@ import (
 // repository.
 //
 // A store that answers registry.ErrUnsupported to Delete is not tested
-// further in that respect. Whether a registry has the referrers API makes no
+// further in that respect, and one that keeps the tags of deleted manifests
+// is only reported. Whether a registry has the referrers API makes no
 // difference to the contract. A registry behind the store must compare the
 // digest of an upload with its bytes.
 func Run(t *testing.T, open func(t *testing.T) registry.WriteStore) {
