@@ -32,6 +32,12 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	// The runtime opens its poller when it first needs one: now, before the
+	// tests count open files.
+	if r, w, err := os.Pipe(); err == nil {
+		r.Close()
+		w.Close()
+	}
 	os.Exit(m.Run())
 }
 

@@ -57,6 +57,7 @@ func (d *Dir) take(name string) error {
 	if errors.Is(err, errLocked) || errors.Is(err, errUntrusted) {
 		var suffix [8]byte
 		rand.Read(suffix[:])
+		d.scratch = true
 		err = d.claim(name + "-" + hex.EncodeToString(suffix[:]))
 	}
 	return err

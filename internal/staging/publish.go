@@ -123,7 +123,8 @@ func (d *Dir) clear() error {
 
 // Abort ends the Dir. With keep it leaves what was written for a later Create
 // of the same destination and id, else it removes it. Where a sync failed it
-// removes it in any case: what reads back well then may not be on the disk.
+// removes it in any case: what reads back well then may not be on the disk. So
+// it does with a directory of random name, which no later Create looks for.
 func (d *Dir) Abort(keep bool) error {
 	d.mu.Lock()
 	if d.closed {
@@ -134,7 +135,7 @@ func (d *Dir) Abort(keep bool) error {
 	open := d.open
 	d.open = nil
 	// Half of what is being moved is in the destination and half here.
-	keep = (keep || d.moving) && d.final == nil && !d.published
+	keep = (keep && !d.scratch || d.moving) && d.final == nil && !d.published
 	d.mu.Unlock()
 	for _, h := range open {
 		h.f.Close()

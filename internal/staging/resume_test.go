@@ -261,6 +261,15 @@ func TestALiveProcessKeepsItsDirectory(t *testing.T) {
 	wantOnly(t, filepath.Dir(dest), "model")
 }
 
+func TestADirectoryThatNoLaterCreateFindsIsNotKept(t *testing.T) {
+	dest := filepath.Join(t.TempDir(), "model")
+	first, second := create(t, dest), create(t, dest)
+	if err := errors.Join(fillFile(first, 1), fillFile(second, 1), second.Abort(true), first.Abort(true)); err != nil {
+		t.Fatal(err)
+	}
+	wantOnly(t, filepath.Dir(dest), ".model.modelsec-"+id)
+}
+
 func TestPublishRefusesADirectoryThatChanged(t *testing.T) {
 	for name, change := range map[string]func(dir string) error{
 		"a file was removed":   func(dir string) error { return os.Remove(filepath.Join(dir, "files/config.json")) },

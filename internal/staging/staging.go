@@ -101,6 +101,7 @@ type Dir struct {
 	dirs    []string       // directories of files, parents first
 	isDir   map[string]bool
 	resumed bool
+	scratch bool // the staging directory has a random name
 	memory  bool
 
 	allocated int64 // bytes on the disk that an earlier process left
