@@ -24,6 +24,7 @@ type content struct {
 	c       *Client
 	store   registry.Store
 	host    string
+	sources *sources
 	index   *index.Index
 	layers  []ocispec.Descriptor
 	files   []index.File

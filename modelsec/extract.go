@@ -37,7 +37,9 @@ func (c *Client) Pull(ctx context.Context, ref, dir string, p provenance.Policy,
 		return nil, op.fail(err)
 	}
 	err = m.extract(ctx, op, dir, o)
-	return m.report, op.fail(join(err, m.Close()))
+	report := *m.report
+	report.Notes = m.Notes()
+	return &report, op.fail(join(err, m.Close()))
 }
 
 // Extract writes the files below dir, which must be absent or empty. Nothing

@@ -11,8 +11,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/modelsec/modelsec-go/registry"
 )
 
 // Bounds of one request in bytes. Registries and object stores are fastest
@@ -31,8 +29,9 @@ type sink func(layer int, k int64, content []byte) error
 type job struct {
 	layer   int
 	wanted  []int64
-	whole   bool // read the layer from its beginning, without a range
 	attempt int
+	source  *source // who is asked; nil while queued
+	whole   bool    // by reading the layer from its beginning
 }
 
 // fetcher is one fetch: a queue of jobs and the streams that work it off. A
@@ -46,9 +45,6 @@ type fetcher struct {
 	changed *sync.Cond
 	queue   []job
 	busy    int
-	probing bool // a first range is under way
-	ranges  bool // the host has honoured a range
-	ignored bool // the host has ignored a range
 	err     error
 	cancel  context.CancelFunc
 }
@@ -128,38 +124,40 @@ func (f *fetcher) stream(ctx context.Context) {
 	}
 }
 
-// next takes a job. Until one range was answered as a range, others wait for
-// that answer: each could be answered with the whole layer.
+// next takes a job and finds who to ask. It waits where the first range of a
+// source is still to be answered.
 func (f *fetcher) next() (job, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for {
-		switch {
-		case f.err != nil || len(f.queue) == 0 && f.busy == 0:
+		if f.err != nil || len(f.queue) == 0 && f.busy == 0 {
 			return job{}, false
-		case len(f.queue) > 0 && !f.probing:
+		}
+		if len(f.queue) > 0 {
 			j := f.queue[0]
-			f.queue = f.queue[1:]
-			f.busy++
-			if f.ignored && f.ranged(j) {
-				j = f.widen(j)
+			src, whole, ok := f.sources.pick(f.ranged(j))
+			if ok {
+				f.queue = f.queue[1:]
+				f.busy++
+				if whole {
+					j = f.widen(j)
+				}
+				j.source, j.whole = src, whole
+				return j, true
 			}
-			f.probing = !f.ranges && f.ranged(j)
-			return j, true
 		}
 		f.changed.Wait()
 	}
 }
 
-// ranged reports whether a job asks for less than its whole layer.
+// ranged reports whether a job is for less than its whole layer.
 func (f *fetcher) ranged(j job) bool {
-	return !j.whole && int64(len(j.wanted)) < f.index.Geometry(j.layer).Count()
+	return int64(len(j.wanted)) < f.index.Geometry(j.layer).Count()
 }
 
-// widen makes a job read its layer from the beginning, and adds what else is
-// queued for that layer, so that the layer is not read once for each job.
+// widen adds what else is queued for the layer to a job that will read it
+// whole, so that the layer is not read once for each job.
 func (f *fetcher) widen(j job) job {
-	j.whole = true
 	f.queue = slices.DeleteFunc(f.queue, func(other job) bool {
 		if other.layer != j.layer {
 			return false
@@ -174,17 +172,15 @@ func (f *fetcher) widen(j job) job {
 
 // done puts what a job left undone back into the queue.
 func (f *fetcher) done(j job, left []int64, err error) {
+	again := f.sources.judge(j.source, f.ranged(j) && !j.whole, err)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	defer f.changed.Broadcast()
 	f.busy--
-	f.probing = f.probing && !f.ranged(j)
 	switch {
 	case f.err != nil || err == nil:
 		return
-	case errors.Is(err, registry.ErrRangeIgnored) && !j.whole:
-		f.c.logger().Debug("host ignores ranges, reading whole layers", "host", f.host)
-		f.ignored = true
+	case again:
 	case !curable(err):
 		f.err = err
 	case len(left) < len(j.wanted):
@@ -202,8 +198,8 @@ func (f *fetcher) done(j job, left []int64, err error) {
 		f.cancel()
 		return
 	}
-	f.c.logger().Debug("segments to be fetched again", "layer", j.layer, "segments", len(left), "attempt", j.attempt, "error", err)
-	j.wanted = left
+	f.c.logger().Debug("segments to be fetched again", "source", j.source.String(), "layer", j.layer, "segments", len(left), "attempt", j.attempt, "error", err)
+	j.wanted, j.source, j.whole = left, nil, false
 	f.queue = append(f.queue, j)
 }
 
@@ -224,7 +220,7 @@ func (f *fetcher) do(ctx context.Context, j job, buf []byte) (left []int64, err 
 		return j.wanted, err
 	}
 	g := f.index.Geometry(j.layer)
-	ranged := f.ranged(j)
+	ranged := f.ranged(j) && !j.whole
 	first, last := j.wanted[0], j.wanted[len(j.wanted)-1]
 	offset, length := int64(0), f.layers[j.layer].Size
 	if ranged {
@@ -234,16 +230,18 @@ func (f *fetcher) do(ctx context.Context, j job, buf []byte) (left []int64, err 
 	} else {
 		first, last = 0, g.Count()-1
 	}
-	body, err := f.store.Fetch(ctx, f.layers[j.layer], offset, length)
+	body, err := j.source.Fetch(ctx, f.layers[j.layer], offset, length)
 	if err != nil {
-		return j.wanted, f.layerError(j.layer, err)
+		return j.wanted, f.from(j, f.layerError(j.layer, err))
 	}
 	defer body.Close()
 	if ranged {
-		f.honoured()
+		if f.sources.honoured(j.source) {
+			f.wake()
+		}
 	} else if f.openers != nil {
 		if err := f.checkHeader(j.layer, body); err != nil {
-			return j.wanted, err
+			return j.wanted, f.from(j, err)
 		}
 	}
 	var failed error
@@ -251,12 +249,12 @@ func (f *fetcher) do(ctx context.Context, j job, buf []byte) (left []int64, err 
 	for k := first; k <= last && len(wanted) > 0; k++ {
 		_, n := g.Stored(k)
 		if _, err := io.ReadFull(body, buf[:n]); err != nil {
-			return append(left, wanted...), f.segmentError(j.layer, k, err)
+			return append(left, wanted...), f.from(j, f.segmentError(j.layer, k, err))
 		}
 		if wanted[0] != k {
 			continue
 		}
-		err := f.segment(ctx, j.layer, k, buf[:n])
+		err := f.from(j, f.segment(ctx, j.layer, k, buf[:n]))
 		if err != nil && !curable(err) {
 			return append(left, wanted...), err
 		}
@@ -282,14 +280,19 @@ func (f *fetcher) segment(ctx context.Context, layer int, k int64, stored []byte
 	return f.deliver(layer, k, content)
 }
 
-// honoured notes that the host answered a range with a range.
-func (f *fetcher) honoured() {
+// from names the source in an error about its bytes.
+func (f *fetcher) from(j job, err error) error {
+	if e, ok := err.(*Error); ok {
+		e.Host = j.source.String()
+	}
+	return err
+}
+
+// wake lets streams look at the queue again.
+func (f *fetcher) wake() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.ranges {
-		f.ranges, f.probing = true, false
-		f.changed.Broadcast()
-	}
+	f.changed.Broadcast()
 }
 
 // pause waits before a repeated attempt: 0.1 s, doubling up to 5 s, less up to

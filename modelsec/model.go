@@ -49,6 +49,10 @@ func (m *Model) Descriptor() ocispec.Descriptor { return m.desc }
 // Report is what the policy found. The caller must not change it.
 func (m *Model) Report() *provenance.Report { return m.report }
 
+// Notes says what was noticed while content moved: hosts that ignore ranges,
+// mirrors that served wrong bytes and are not asked any more.
+func (m *Model) Notes() []string { return m.content.sources.report() }
+
 // Files lists the files in the order of their layers.
 func (m *Model) Files() []File {
 	files := make([]File, len(m.content.files))

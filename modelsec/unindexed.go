@@ -68,7 +68,7 @@ func (a *artifact) unindexed(ctx context.Context) (*content, error) {
 		end += l.Size
 		digests = append(digests, sums...)
 	}
-	t := &content{c: a.c, store: s, host: a.host, layers: a.manifest.Layers, closer: s.file}
+	t := &content{c: a.c, store: s, host: a.host, sources: newSources(s, a.host), layers: a.manifest.Layers, closer: s.file}
 	if t.index, err = index.New(h, digests); err != nil {
 		s.file.Close()
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)

@@ -44,6 +44,9 @@ type Report struct {
 	LayerDigests string `json:"layerDigests"`
 	// Unsafe is the reason given to UnsafeAcceptUnsigned.
 	Unsafe string `json:"unsafe,omitempty"`
+	// Notes say what was noticed while content moved, after the decision: hosts
+	// that ignore ranges, sources that served wrong bytes. Set by whoever moved it.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Clause is one condition and how it was judged.

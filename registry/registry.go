@@ -169,3 +169,20 @@ func checkRange(d ocispec.Descriptor, off, n int64) error {
 	}
 	return nil
 }
+
+// BlobSource serves blobs from somewhere else than the registry that has
+// them: a mirror, a cache, a peer-to-peer engine. It is trusted with nothing:
+// whoever uses it verifies every byte, and asks another where it fails.
+type BlobSource interface {
+	// Fetch has the contract of Store.Fetch, for blobs.
+	Fetch(ctx context.Context, d ocispec.Descriptor, off, n int64) (io.ReadCloser, error)
+
+	// String names the source in errors and reports. It holds no secret.
+	String() string
+}
+
+// Sourced is implemented by a [Store] whose blobs can be had elsewhere too.
+type Sourced interface {
+	// Sources lists the places to ask before the store itself, in order.
+	Sources() []BlobSource
+}
