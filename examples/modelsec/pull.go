@@ -1,0 +1,141 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/modelsec/modelsec-go/modelsec"
+	"github.com/modelsec/modelsec-go/provenance"
+)
+
+const verifyLong = `verify says whether a policy admits a model, without opening it: the dry run of
+pull. It prints the reference with the digest that was judged; give that to pull,
+and no tag can move in between.
+
+--deep reads the whole content as well and compares it with every digest. No key
+is needed for that.`
+
+const pullLong = `pull fetches a model that a policy admits. The directory must be absent or empty,
+and shows nothing before every byte was verified. A pull that was interrupted goes
+on where it stopped.`
+
+// readResult is the JSON form of what verify and pull found.
+type readResult struct {
+	Ref    string             `json:"ref"`
+	Digest digest.Digest      `json:"digest"`
+	Dir    string             `json:"dir,omitempty"`
+	Deep   bool               `json:"deep,omitempty"`
+	Report *provenance.Report `json:"report"`
+}
+
+func (t *tool) verifyCommand() *cobra.Command {
+	var x trust
+	var deep bool
+	c := &cobra.Command{
+		Use:     "verify REF",
+		Short:   "Say whether a policy admits a model",
+		Long:    verifyLong,
+		Example: "  modelsec verify registry.example.com/team/llama:v3 --key signing.pub",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return t.verify(c.Context(), args[0], x, deep)
+		},
+	}
+	x.define(c)
+	c.Flags().BoolVar(&deep, "deep", false, "read the whole content and compare it with every digest")
+	return c
+}
+
+func (t *tool) verify(ctx context.Context, target string, x trust, deep bool) error {
+	ref, err := t.version(target)
+	if err != nil {
+		return err
+	}
+	policy, err := x.load(ref)
+	if err != nil {
+		return err
+	}
+	client, done, err := t.client(ref)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if client.Bundles, err = x.evidence(); err != nil {
+		return err
+	}
+	judge := client.Verify
+	if deep {
+		judge = client.VerifyDeep
+	}
+	report, err := judge(ctx, target, policy)
+	if err != nil {
+		return err
+	}
+	done()
+	out := readResult{Ref: at(ref, report.Manifest), Digest: report.Manifest, Deep: deep, Report: report}
+	t.explain(report)
+	return t.pinnedResult(out, out.Ref)
+}
+
+// explain prints the report for people, unless it is in the JSON.
+func (t *tool) explain(r *provenance.Report) {
+	if !t.json {
+		fmt.Fprint(t.stderr, r)
+	}
+}
+
+func (t *tool) pullCommand() *cobra.Command {
+	var x trust
+	var ids identityFlags
+	var include []string
+	c := &cobra.Command{
+		Use:     "pull REF DIR",
+		Short:   "Fetch a model that a policy admits",
+		Long:    pullLong,
+		Example: "  modelsec pull registry.example.com/team/llama:v3 ./llama --key signing.pub --identity identity.key",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			return t.pull(c.Context(), args[0], args[1], x, ids, include)
+		},
+	}
+	x.define(c)
+	ids.define(c)
+	c.Flags().StringArrayVar(&include, "include", nil, "only files that match this `glob` (may be repeated)")
+	return c
+}
+
+func (t *tool) pull(ctx context.Context, target, dir string, x trust, ids identityFlags, include []string) error {
+	ref, err := t.version(target)
+	if err != nil {
+		return err
+	}
+	policy, err := x.load(ref)
+	if err != nil {
+		return err
+	}
+	client, done, err := t.client(ref)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if client.Bundles, err = x.evidence(); err != nil {
+		return err
+	}
+	if client.Identities, err = ids.load(t); err != nil {
+		return err
+	}
+	report, err := client.Pull(ctx, target, dir, policy, &modelsec.ExtractOptions{Include: include})
+	if err != nil {
+		return ids.missing(err)
+	}
+	done()
+	out := readResult{Ref: at(ref, report.Manifest), Digest: report.Manifest, Dir: dir, Report: report}
+	t.explain(report)
+	return t.pinnedResult(out, out.Ref)
+}

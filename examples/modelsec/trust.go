@@ -1,0 +1,145 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"crypto"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/modelsec/modelsec-go/provenance"
+	"github.com/modelsec/modelsec-go/registry"
+)
+
+// policyVariable names the policy where neither --policy nor --key is given.
+const policyVariable = "MODELSEC_POLICY"
+
+const (
+	maxPolicyFile = 1 << 20 // as POLICY.md §1 has it
+	maxBundleFile = 4 << 20 // as FORMAT.md §9 has it
+)
+
+// trust is the flags by which a reader says whom to trust.
+type trust struct {
+	keys    []string
+	policy  string
+	name    string
+	bundles []string
+}
+
+func (x *trust) define(c *cobra.Command) {
+	f := c.Flags()
+	f.StringArrayVar(&x.keys, "key", nil, "public key `file`: the model must be signed by one of these, and released under the name and tag asked for (may be repeated)")
+	f.StringVar(&x.policy, "policy", "", "policy `file` (default: $"+policyVariable+", unless --key is given)")
+	f.StringVar(&x.name, "name", "", "with --key, the `name` of the model in its release, where it is not the path of the reference;\nwith --policy, the repository host/path that the reference stands for")
+	f.StringArrayVar(&x.bundles, "bundle", nil, "attestation `file` (Sigstore bundle) to judge beside those at the registry (may be repeated)")
+	c.MarkFlagsMutuallyExclusive("key", "policy")
+}
+
+// file is the policy file to use, or empty.
+func (x *trust) file() string {
+	if x.policy == "" && len(x.keys) == 0 {
+		return os.Getenv(policyVariable)
+	}
+	return x.policy
+}
+
+func (x *trust) given() bool { return len(x.keys) > 0 || x.file() != "" }
+
+// load returns the policy for a reference. Without a flag there is none, and
+// nothing is ever accepted for the lack of one.
+func (x *trust) load(ref registry.Reference) (provenance.Policy, error) {
+	switch {
+	case len(x.keys) > 0:
+		return x.fromKeys(ref)
+	case x.file() != "":
+		return x.fromFile(ref)
+	}
+	return provenance.Policy{}, usagef("whom to trust? give --key F, the public key of the publisher, or --policy F").
+		hinted("$%s names a policy for every command; to look without trusting: modelsec inspect %s", policyVariable, ref)
+}
+
+// fromKeys is the policy of POLICY.md §6 for several keys.
+func (x *trust) fromKeys(ref registry.Reference) (provenance.Policy, error) {
+	if strings.HasPrefix(ref.Name, layoutPrefix) && ref.Digest == "" && x.name == "" {
+		return provenance.Policy{}, usagef("%s has a tag, and a layout on disk has no name that a release could bear", ref).
+			hinted("--name gives the name that the model was released under; a reference by digest needs none")
+	}
+	var signers []provenance.Principal
+	var seen []string
+	for _, path := range x.keys {
+		text, pub, err := loadPublicKey(path)
+		if err != nil {
+			return provenance.Policy{}, err
+		}
+		id, err := provenance.KeyID(pub)
+		if err != nil {
+			return provenance.Policy{}, usagef("%s: %w", path, err)
+		}
+		// A policy that names one key twice contradicts itself; a command line
+		// that does so only repeats itself.
+		if !slices.Contains(seen, id) {
+			seen = append(seen, id)
+			signers = append(signers, provenance.Principal{Name: path, Key: string(text)})
+		}
+	}
+	p := provenance.Policy{Rules: []provenance.Rule{{
+		Repositories: []string{"*"},
+		Name:         x.name,
+		Require:      []provenance.Requirement{{Signers: signers}},
+	}}}
+	if err := p.Validate(); err != nil {
+		return provenance.Policy{}, usage(err)
+	}
+	return p, nil
+}
+
+func (x *trust) fromFile(ref registry.Reference) (provenance.Policy, error) {
+	path := x.file()
+	text, err := readFile(path, maxPolicyFile)
+	if err != nil {
+		return provenance.Policy{}, err
+	}
+	p, err := provenance.ParsePolicy(text)
+	if err != nil {
+		return provenance.Policy{}, usagef("%s: %w", path, err).hinted("docs/POLICY.md has the form; a policy with an error is never used in part")
+	}
+	if x.name == "" {
+		return p, nil
+	}
+	// Rules are found by repository, and what a disk or a mirror stands for is
+	// the caller's word, never theirs.
+	repository, err := registry.ParseReference(x.name)
+	if err != nil || repository.String() != repository.Name || host(repository) == "" {
+		return provenance.Policy{}, usagef("--name %q: with --policy it is the repository that %s stands for, as host/path", x.name, ref.Name)
+	}
+	return p.For(x.name), nil
+}
+
+// evidence reads the bundles.
+func (x *trust) evidence() ([]*provenance.Bundle, error) {
+	var out []*provenance.Bundle
+	for _, path := range x.bundles {
+		text, err := readFile(path, maxBundleFile)
+		if err != nil {
+			return nil, err
+		}
+		b, err := provenance.ParseBundle(text)
+		if err != nil {
+			return nil, usagef("%s: %w", path, err)
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+// requireSigner is the policy of somebody who trusts what he signed himself.
+func requireSigner(pub crypto.PublicKey, name string) provenance.Policy {
+	p := provenance.RequireKey(pub)
+	p.Rules[0].Name = name
+	return p
+}
