@@ -133,7 +133,7 @@ func expired(base *url.URL, resp *http.Response) bool {
 
 func retryAfter(value string) time.Duration {
 	wait := time.Duration(0)
-	if seconds, err := strconv.ParseUint(value, 10, 16); err == nil {
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
 		wait = time.Duration(seconds) * time.Second
 	} else if t, err := http.ParseTime(value); err == nil {
 		wait = time.Until(t)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,6 +38,7 @@ func TestRetriesHonourRetryAfter(t *testing.T) {
 	}{
 		{"7", 7 * time.Second, 8 * time.Second},
 		{"3600", 60 * time.Second, 61 * time.Second},
+		{"1000000000", 60 * time.Second, 61 * time.Second},
 		{"", 0, time.Second},
 		{"-5", 0, time.Second},
 		{"soon", 0, time.Second},
@@ -112,9 +114,9 @@ func TestRetriesBrokenConnectionsBeforeTheFirstByte(t *testing.T) {
 	s := remote(t, server)
 	d := pushBlob(t, s, pattern(1000))
 	m := pushManifest(t, s, "retry", nil)
-	broken := 0
+	var requests atomic.Int32 // a connection that ends orders nothing
 	server.Fault = func(*http.Request) *ociserver.Fault {
-		if broken++; broken%2 == 1 {
+		if requests.Add(1)%2 == 1 {
 			panic(http.ErrAbortHandler)
 		}
 		return nil

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -170,10 +171,10 @@ func TestUploadNoticesLostBytes(t *testing.T) {
 
 func TestUploadCutMidwayFailsAndCanBeRestarted(t *testing.T) {
 	server := ociserver.New()
-	cuts := 0
+	var patches atomic.Int32 // a connection that ends orders nothing
 	s := remote(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPatch {
-			if cuts++; cuts < 3 {
+			if patches.Add(1) < 3 {
 				io.CopyN(io.Discard, r.Body, 100_000)
 				panic(http.ErrAbortHandler)
 			}

@@ -16,6 +16,7 @@ type watchedBody struct {
 	ctx    context.Context // of the request, which ends the body
 	cancel context.CancelCauseFunc
 	body   io.ReadCloser
+	timer  *time.Timer   // runs during Read only; nil before the first
 	left   time.Duration // of this window
 	got    int           // in this window
 }
@@ -26,9 +27,13 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 		return 0, plainError(b.ctx, b.ctx.Err())
 	}
 	start := time.Now()
-	timer := time.AfterFunc(b.left, func() { b.cancel(ErrStalled) })
+	if b.timer == nil {
+		b.timer = time.AfterFunc(b.left, func() { b.cancel(ErrStalled) })
+	} else {
+		b.timer.Reset(b.left)
+	}
 	n, err := b.body.Read(p)
-	timer.Stop()
+	b.timer.Stop()
 	b.left -= time.Since(start)
 	b.got += n
 	if b.got >= minProgress {
