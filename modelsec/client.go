@@ -61,6 +61,15 @@ type Client struct {
 	// or a quarter of the memory limit of the control group if that is less.
 	MemoryLimit int64
 
+	// CacheDir keeps stored segments in a directory that any number of
+	// processes may share, keyed by their SHA-256 and hashed again on every
+	// read. Of an encrypted artifact it holds ciphertext. Empty: no cache.
+	CacheDir string
+
+	// CacheLimit bounds CacheDir in bytes; segments that were not used for
+	// longest go first. If less than or equal to 0, 64 GiB.
+	CacheLimit int64
+
 	// Now is the clock that expiry is judged by. Nil: time.Now.
 	Now func() time.Time
 
@@ -74,6 +83,7 @@ type Client struct {
 	budget  *budget
 	lanes   chan struct{}
 	current registry.Opener
+	cache   *diskCache // nil: none
 }
 
 // Floors is local state against rollback: a hint, since whoever can write it
@@ -101,6 +111,13 @@ func (c *Client) init() {
 		c.current = c.Registry
 		if c.current == nil {
 			c.current = &registry.Client{}
+		}
+		if c.CacheDir == "" {
+			return
+		}
+		var err error
+		if c.cache, err = openDiskCache(c.CacheDir, c.CacheLimit); err != nil {
+			c.logger().Warn("segments are not cached", "error", err)
 		}
 	})
 }

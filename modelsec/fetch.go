@@ -7,10 +7,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"slices"
 	"sync"
-	"time"
 )
 
 // Bounds of one request in bytes. Registries and object stores are fastest
@@ -219,6 +217,9 @@ func (f *fetcher) do(ctx context.Context, j job, buf []byte) (left []int64, err 
 	if err := pause(ctx, j.attempt); err != nil {
 		return j.wanted, err
 	}
+	if j.wanted, err = f.cached(ctx, j, buf); err != nil || len(j.wanted) == 0 {
+		return j.wanted, err
+	}
 	g := f.index.Geometry(j.layer)
 	ranged := f.ranged(j) && !j.whole
 	first, last := j.wanted[0], j.wanted[len(j.wanted)-1]
@@ -267,19 +268,6 @@ func (f *fetcher) do(ctx context.Context, j job, buf []byte) (left []int64, err 
 	return left, failed
 }
 
-// segment verifies one stored segment on a lane and delivers it.
-func (f *fetcher) segment(ctx context.Context, layer int, k int64, stored []byte) error {
-	var content []byte
-	err := f.c.lane(ctx, func() (err error) {
-		content, err = f.check(layer, k, stored)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return f.deliver(layer, k, content)
-}
-
 // from names the source in an error about its bytes.
 func (f *fetcher) from(j job, err error) error {
 	if e, ok := err.(*Error); ok {
@@ -293,21 +281,4 @@ func (f *fetcher) wake() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.changed.Broadcast()
-}
-
-// pause waits before a repeated attempt: 0.1 s, doubling up to 5 s, less up to
-// a half at random so that hosts of a fleet do not come back together.
-func pause(ctx context.Context, attempt int) error {
-	if attempt == 0 {
-		return ctx.Err()
-	}
-	d := min(100*time.Millisecond<<attempt, maxFetchBackoff)
-	t := time.NewTimer(d - rand.N(d/2))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -101,7 +101,7 @@ func (s *sources) judge(src *source, ranged bool, err error) (again bool) {
 	case err == nil:
 		src.failures = 0
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-	case ranged && errors.Is(err, registry.ErrRangeIgnored):
+	case errors.Is(err, registry.ErrRangeIgnored) && (ranged || !src.ignored):
 		if !src.ignored {
 			src.ignored = true
 			s.note("%s ignores ranges: layers are read whole", src)
