@@ -73,6 +73,13 @@ type PushOptions struct {
 	// put the parts of one together again.
 	LayerSize int64
 
+	// Journal is a file that remembers what was uploaded, so that a push that
+	// was killed goes on where it was when it is repeated with the same source
+	// and options. An encrypted push goes on only if an identity of the client
+	// opens what the recipients can open, since it must use the same key. The
+	// file is removed when the push is complete. Empty: none.
+	Journal string
+
 	segmentSize int64 // tests only: small artifacts with many segments
 }
 
@@ -96,7 +103,7 @@ func (c *Client) Push(ctx context.Context, ref string, src fs.FS, o *PushOptions
 	return d, op.fail(err)
 }
 
-func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOptions) (ocispec.Descriptor, error) {
+func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOptions) (_ ocispec.Descriptor, err error) {
 	target, store, err := c.openWrite(ctx, op)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -121,8 +128,14 @@ func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOpti
 	u := &uploader{operation: op, store: store, src: src, plan: p}
 	if profile == index.Encrypted {
 		u.key = encrypt.NewKey()
-		defer u.key.Close()
+		defer func() { u.key.Close() }()
 		rand.Read(u.id[:])
+	}
+	if o.Journal != "" {
+		if err := u.openJournal(ctx, o.Journal, o.Recipients, target.Name); err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		defer func() { err = join(err, u.journal.end(err == nil)) }()
 	}
 	layers, err := u.uploadAll(ctx)
 	if err != nil {

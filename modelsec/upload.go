@@ -26,12 +26,15 @@ const slotsPerPart = 6
 // uploader turns planned layers into blobs.
 type uploader struct {
 	*operation
-	store registry.WriteStore
-	src   fs.FS
-	plan  *pushPlan
-	key   *encrypt.Key // nil in the plain profile
-	id    [16]byte
+	store   registry.WriteStore
+	src     fs.FS
+	plan    *pushPlan
+	key     *encrypt.Key // nil in the plain profile
+	id      [16]byte
+	journal *journal // nil: none
 }
+
+func (u *uploader) encrypted() bool { return u.plan.profile == index.Encrypted }
 
 // uploaded is a layer that the registry has.
 type uploaded struct {
@@ -61,12 +64,43 @@ type part struct {
 // one goroutine reads the source, segments are sealed and hashed on the
 // client's lanes, and the blob is hashed beside the connection that sends it.
 func (u *uploader) upload(ctx context.Context, i int) (*uploaded, error) {
+	if out, err := u.finished(ctx, i); out != nil || err != nil {
+		return out, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g := index.GeometryOf(u.plan.profile, u.plan.layers[i].content, u.plan.segment)
+	w, err := u.store.Create(ctx, g.Blob())
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	out, err := u.pass(ctx, i, w)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Commit(ctx, out.digest); err != nil {
+		return nil, err
+	}
+	if u.journal != nil {
+		err = u.journal.add(i, out)
+	}
+	return out, err
+}
+
+// hash is an upload to nowhere.
+func (u *uploader) hash(ctx context.Context, i int) (*uploaded, error) {
+	return u.pass(ctx, i, io.Discard)
+}
+
+// pass makes the blob of a layer and writes it to w.
+func (u *uploader) pass(ctx context.Context, i int, w io.Writer) (*uploaded, error) {
 	l := u.plan.layers[i]
 	g := index.GeometryOf(u.plan.profile, l.content, u.plan.segment)
 	out := &uploaded{size: g.Blob(), digests: make([]byte, g.Count()*digest.Size)}
 	p := &part{uploader: u, geometry: g, digests: out.digests}
 	var header []byte
-	if u.key != nil {
+	if u.encrypted() {
 		var err error
 		p.sealer, err = encrypt.NewPartSealer(u.key, encrypt.Part{ArtifactID: u.id, Layer: uint32(i), Length: l.content, SegmentSize: int(u.plan.segment)})
 		if err != nil {
@@ -75,50 +109,52 @@ func (u *uploader) upload(ctx context.Context, i int) (*uploaded, error) {
 		h := p.sealer.Header()
 		header, out.header = h[:], hex.EncodeToString(h[:])
 	}
-
-	size := p.allocate(min(u.plan.segment, l.content))
+	segment := min(u.plan.segment, l.content)
+	size := p.slots() * p.slotSize(segment)
 	if err := u.c.budget.borrow(ctx, size); err != nil {
 		return nil, err
 	}
 	defer u.c.budget.repay(size)
+	p.allocate(segment)
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w, err := u.store.Create(ctx, out.size)
-	if err != nil {
-		return nil, err
-	}
-	defer w.Close()
 	read := make(chan error, 1)
 	go func() {
 		defer close(p.ordered)
 		read <- p.read(ctx, l.extents)
 	}()
+	var err error
 	out.digest, err = p.send(w, header, cancel)
 	// What reading failed of comes first, unless sending made it stop.
 	if readErr := <-read; readErr != nil && !(err != nil && errors.Is(readErr, context.Canceled)) {
 		return nil, readErr
 	}
-	if err != nil {
-		return nil, err
-	}
-	return out, w.Commit(ctx, out.digest)
+	return out, err
 }
 
-// allocate makes the slots and returns how many bytes they are.
-func (p *part) allocate(segment int64) (size int64) {
-	n := int(min(slotsPerPart, max(1, p.geometry.Count())))
+// slots is how many segments are under way at a time.
+func (p *part) slots() int64 { return min(slotsPerPart, max(1, p.geometry.Count())) }
+
+// slotSize is the memory of one slot for a segment of the given size.
+func (p *part) slotSize(segment int64) int64 {
+	if p.sealer == nil {
+		return segment
+	}
+	return 2*segment + encrypt.SegmentOverhead
+}
+
+// allocate makes the slots.
+func (p *part) allocate(segment int64) {
+	n := p.slots()
 	p.free, p.ordered = make(chan *slot, n), make(chan *slot, n)
 	for range n {
 		s := &slot{plain: make([]byte, segment), ready: make(chan error, 1)}
-		size += segment
 		if p.sealer != nil {
 			s.stored = make([]byte, 0, segment+encrypt.SegmentOverhead)
-			size += segment + encrypt.SegmentOverhead
 		}
 		p.free <- s
 	}
-	return size
 }
 
 // read fills slots from the source and has them sealed and hashed.

@@ -1,0 +1,264 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package modelsec
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+
+	godigest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/internal/digest"
+	"github.com/modelsec/modelsec-go/internal/strictjson"
+)
+
+// maxJournalLine bounds one record: an 8 GiB part has 8,192 segments.
+const maxJournalLine = 4 << 20
+
+// journal remembers which layers a push has uploaded, in a file of JSON lines,
+// so that the same push can go on where it was killed.
+//
+// What is signed in the end must not depend on what somebody wrote into that
+// file (K6). A plain layer is hashed again from the source, and only its upload
+// is skipped. A sealed layer cannot be made again, so its record counts only
+// with a proof under the data key; the key is in the journal wrapped for the
+// recipients, and unless an identity of the client opens it, the push starts
+// over with a new key.
+type journal struct {
+	mu     sync.Mutex
+	f      *os.File
+	parts  map[int]journalPart
+	prover *encrypt.Prover // nil in the plain profile
+}
+
+// journalHead is the first line.
+type journalHead struct {
+	Version int             `json:"version"`
+	Plan    godigest.Digest `json:"plan"`
+	Grant   []byte          `json:"grant,omitempty"`
+}
+
+// journalPart is any other line: a layer that the registry has.
+type journalPart struct {
+	Layer    int             `json:"layer"`
+	Digest   godigest.Digest `json:"digest"`
+	Size     int64           `json:"size"`
+	Header   string          `json:"header,omitempty"`
+	Segments []byte          `json:"segments"`
+	Proof    []byte          `json:"proof,omitempty"`
+}
+
+// fingerprint names what is pushed by everything that is known before it is
+// read. A journal of another plan is of no use.
+func (p *pushPlan) fingerprint(repository string) (godigest.Digest, error) {
+	type file struct {
+		Path string
+		Size int64
+		Time int64
+	}
+	doc := struct {
+		Repository string
+		Profile    string
+		Segment    int64
+		Files      []file
+		Layers     []int64
+	}{Repository: repository, Profile: string(p.profile), Segment: p.segment}
+	for _, f := range p.sources {
+		doc.Files = append(doc.Files, file{f.path, f.size, f.modTime.UnixNano()})
+	}
+	for _, l := range p.layers {
+		doc.Layers = append(doc.Layers, l.content)
+	}
+	b, err := json.Marshal(doc)
+	return digestOf(b), err
+}
+
+// openJournal takes a journal up, or starts it anew. It sets the key and
+// artifact id of an encrypted push.
+func (u *uploader) openJournal(ctx context.Context, path string, recipients []encrypt.Recipient, repository string) error {
+	fingerprint, err := u.plan.fingerprint(repository)
+	if err != nil {
+		return err
+	}
+	info, err := os.Lstat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%w: the journal %s is not a regular file", ErrConfig, path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	j := &journal{f: f, parts: make(map[int]journalPart)}
+	u.journal = j
+	if err := u.takeUp(ctx, j, fingerprint); err == nil {
+		return nil
+	} else if info != nil && info.Size() > 0 {
+		u.c.logger().Warn("the journal is of no use, all layers are uploaded again", "journal", path, "reason", err)
+	}
+	return u.startJournal(ctx, j, fingerprint, recipients)
+}
+
+// takeUp reads the journal of an earlier attempt at the same push.
+func (u *uploader) takeUp(ctx context.Context, j *journal, fingerprint godigest.Digest) error {
+	lines := bufio.NewReaderSize(j.f, maxJournalLine)
+	line, err := lines.ReadSlice('\n')
+	if err != nil {
+		return errors.New("it has no first line")
+	}
+	end := int64(len(line))
+	var head journalHead
+	if err := strictjson.Unmarshal(line, &head, maxJournalLine); err != nil {
+		return err
+	}
+	if head.Version != 1 || head.Plan != fingerprint {
+		return errors.New("it is of another push, or the source changed")
+	}
+	var key *encrypt.Key
+	var id [16]byte
+	if u.encrypted() {
+		g, err := encrypt.ParseGrant(head.Grant)
+		if err != nil {
+			return err
+		}
+		b := encrypt.Binding{ArtifactID: g.ArtifactID, Commitment: g.Commitment, Manifest: fingerprint}
+		if !g.Matches(b) {
+			return errors.New("its key is of another push")
+		}
+		if key, err = encrypt.UnwrapKey(ctx, g.Recipients, b, u.c.now(), u.c.Identities...); err != nil {
+			return err
+		}
+		id = g.ArtifactID
+		if j.prover, err = encrypt.NewProver(key, id, fingerprint); err != nil {
+			key.Close()
+			return err
+		}
+	}
+	for {
+		line, err := lines.ReadSlice('\n')
+		var part journalPart
+		if err != nil || strictjson.Unmarshal(line, &part, maxJournalLine) != nil || !j.genuine(part) {
+			break // torn by a crash, or not ours: what follows is written again
+		}
+		j.parts[part.Layer] = part
+		end += int64(len(line))
+	}
+	if key != nil {
+		u.key.Close()
+		u.key, u.id = key, id
+	}
+	if err := j.f.Truncate(end); err != nil {
+		return err
+	}
+	_, err = j.f.Seek(end, io.SeekStart)
+	return err
+}
+
+// startJournal writes the head of a new journal.
+func (u *uploader) startJournal(ctx context.Context, j *journal, fingerprint godigest.Digest, recipients []encrypt.Recipient) error {
+	head := journalHead{Version: 1, Plan: fingerprint}
+	j.parts, j.prover = make(map[int]journalPart), nil
+	if u.encrypted() {
+		b := encrypt.Binding{ArtifactID: u.id, Commitment: u.key.Commitment(u.id), Manifest: fingerprint}
+		stanzas, err := encrypt.WrapKey(ctx, u.key, b, recipients...)
+		if err != nil {
+			return err
+		}
+		g := encrypt.Grant{ArtifactID: b.ArtifactID, Commitment: b.Commitment, Manifest: b.Manifest, Recipients: stanzas}
+		if head.Grant, err = g.Encode(); err != nil {
+			return err
+		}
+		if j.prover, err = encrypt.NewProver(u.key, u.id, fingerprint); err != nil {
+			return err
+		}
+	}
+	if err := j.f.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := j.f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return j.write(head)
+}
+
+// genuine reports whether a record was written by a holder of the data key. Of
+// a plain layer nothing is believed that is not hashed again.
+func (j *journal) genuine(p journalPart) bool {
+	return j.prover == nil || j.prover.Check(uint64(p.Layer), p.claim(), p.Proof)
+}
+
+// claim is what the proof of a record is about.
+func (p journalPart) claim() []byte {
+	return bytes.Join([][]byte{[]byte(p.Digest), fmt.Appendf(nil, "%d", p.Size), []byte(p.Header), p.Segments}, []byte{0})
+}
+
+func (j *journal) write(line any) error {
+	b, err := json.Marshal(line)
+	if err != nil {
+		return err
+	}
+	if _, err := j.f.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	return j.f.Sync()
+}
+
+// add records a layer that the registry has.
+func (j *journal) add(i int, l *uploaded) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	part := journalPart{Layer: i, Digest: l.digest, Size: l.size, Header: l.header, Segments: l.digests}
+	if j.prover != nil {
+		part.Proof = j.prover.Prove(uint64(i), part.claim())
+	}
+	return j.write(part)
+}
+
+// finished returns a layer that an earlier attempt uploaded, if the registry
+// still has it, or nil.
+func (u *uploader) finished(ctx context.Context, i int) (*uploaded, error) {
+	if u.journal == nil {
+		return nil, nil
+	}
+	rec, ok := u.journal.parts[i]
+	if !ok {
+		return nil, nil
+	}
+	out := &uploaded{digest: rec.Digest, size: rec.Size, header: rec.Header, digests: rec.Segments}
+	if !u.encrypted() {
+		var err error
+		if out, err = u.hash(ctx, i); err != nil || out.digest != rec.Digest {
+			return nil, err
+		}
+	} else if _, err := hex.DecodeString(rec.Header); err != nil || len(rec.Segments)%digest.Size != 0 {
+		return nil, nil
+	}
+	ok, err := u.store.Has(ctx, ocispec.Descriptor{MediaType: layerMediaType, Digest: out.digest, Size: out.size})
+	if err != nil || !ok {
+		return nil, err
+	}
+	return out, nil
+}
+
+// end closes the journal, and removes it where the push is complete.
+func (j *journal) end(complete bool) error {
+	err := j.f.Close()
+	if complete {
+		err = errors.Join(err, os.Remove(j.f.Name()))
+	}
+	return err
+}
