@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -31,17 +32,17 @@ func (r Run) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON accepts exactly four numbers; encoding/json would pad or cut
 // an array of another length.
 func (r *Run) UnmarshalJSON(b []byte) error {
-	var v []int64
+	var v []uint64
 	if err := json.Unmarshal(b, &v); err != nil {
 		return err
 	}
 	if len(v) != 4 {
 		return fmt.Errorf("a run of %d numbers, want 4", len(v))
 	}
-	if v[1] < 0 || v[1] >= maxLayers {
-		return fmt.Errorf("run in layer %d", v[1])
+	if v[1] >= maxLayers || max(v[0], v[2], v[3]) > math.MaxInt64 {
+		return fmt.Errorf("run %d is out of bounds", v)
 	}
-	*r = Run{FileOffset: v[0], Layer: int(v[1]), LayerOffset: v[2], Length: v[3]}
+	*r = Run{FileOffset: int64(v[0]), Layer: int(v[1]), LayerOffset: int64(v[2]), Length: int64(v[3])}
 	return nil
 }
 

@@ -17,8 +17,6 @@ import (
 	"slices"
 
 	"github.com/opencontainers/go-digest"
-
-	"github.com/modelsec/modelsec-go/internal/strictjson"
 )
 
 // ErrFormat is wrapped by every error about an index that breaks a rule.
@@ -60,7 +58,7 @@ type Encryption struct {
 	Commitment   string   `json:"commitment"`
 	MinWrapClass string   `json:"minWrapClass"`
 	Headers      []string `json:"headers"`
-	Sealed       []byte   `json:"sealed"`
+	Sealed       Bytes    `json:"sealed"`
 }
 
 // Header is the JSON part of the index. FORMAT.md §4.
@@ -104,7 +102,7 @@ func Parse(b []byte) (*Index, error) {
 		return nil, fmt.Errorf("%w: header of %d bytes in an index of %d", ErrFormat, n, len(b))
 	}
 	var h Header
-	if err := strictjson.Unmarshal(b[8:8+n], &h, maxHeader); err != nil {
+	if err := decode(b[8:8+n], &h); err != nil {
 		return nil, fmt.Errorf("%w: header: %w", ErrFormat, err)
 	}
 	return New(h, b[8+n:])
@@ -221,7 +219,7 @@ type SealedFiles struct {
 // it against the geometry.
 func (x *Index) ParseSealed(b []byte) ([]File, error) {
 	var s SealedFiles
-	if err := strictjson.Unmarshal(b, &s, maxHeader); err != nil {
+	if err := decode(b, &s); err != nil {
 		return nil, fmt.Errorf("%w: sealed section: %w", ErrFormat, err)
 	}
 	if err := CheckFiles(s.Files, x.geometry); err != nil {
