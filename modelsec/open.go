@@ -24,9 +24,9 @@ func (c *Client) Verify(ctx context.Context, ref string, p provenance.Policy) (*
 	return c.verify(ctx, "verify", ref, p, (*artifact).checkIndex)
 }
 
-// VerifyDeep is Verify, and then reads the whole content: every layer is
-// compared with its digest in the manifest and every segment with its digest
-// in the index. It needs no key.
+// VerifyDeep is Verify, and then reads the whole content: the config and every
+// layer are compared with their digests in the manifest and every segment with
+// its digest in the index. It needs no key.
 func (c *Client) VerifyDeep(ctx context.Context, ref string, p provenance.Policy) (*provenance.Report, error) {
 	return c.verify(ctx, "verify", ref, p, func(a *artifact, ctx context.Context) error {
 		t, err := a.content(ctx)
@@ -34,6 +34,9 @@ func (c *Client) VerifyDeep(ctx context.Context, ref string, p provenance.Policy
 			return err
 		}
 		defer t.release()
+		if _, err := readBlob(ctx, a.store, a.manifest.Config, maxConfig); err != nil {
+			return err
+		}
 		a.report.LayerDigests = "compared"
 		return t.compareLayers(ctx, a.operation)
 	})

@@ -1,0 +1,25 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package modelsec
+
+// SetSegmentSize makes a push write small segments, so that small artifacts
+// have many.
+func SetSegmentSize(o *PushOptions, bytes int64) { o.segmentSize = bytes }
+
+// ParseManifest is the reader of model manifests, for fuzzing.
+func ParseManifest(b []byte) (layers int, indexed bool, err error) {
+	m, indexed, err := parseManifest(b)
+	if err != nil {
+		return 0, false, err
+	}
+	return len(m.Layers), indexed, nil
+}
+
+// Held returns the bytes of the client's budget that are in use.
+func (c *Client) Held() (held, lent int64) {
+	c.init()
+	c.budget.mu.Lock()
+	defer c.budget.mu.Unlock()
+	return c.budget.held, c.budget.lent
+}
