@@ -27,7 +27,7 @@ func (t *tool) hint(status int, err error) string {
 	case errors.As(err, &known) && known.hint != "":
 		return known.hint
 	case status == statusUsage && !t.started:
-		return "modelsec --help lists the commands, modelsec COMMAND --help their flags"
+		return t.path + " --help"
 	case errors.As(err, &refused):
 		return t.refusalHint(refused.Report)
 	case status == statusInterrupted:
@@ -118,6 +118,8 @@ func (t *tool) registryHint(err error) string {
 		return "the registry speaks HTTP without TLS: --plain-http, in a network that you trust"
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "check the host name; there is no default registry"
+	case t.verb == "doctor":
+		return "check the address, the firewall and the proxy variables"
 	case h != "":
 		return fmt.Sprintf("modelsec doctor %s looks closer", t.ref)
 	}

@@ -28,9 +28,10 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	t := &tool{stdin: stdin, stdout: stdout, stderr: stderr}
 	root := t.rootCommand()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	verb, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return statusDone
 	}
+	t.path = verb.CommandPath()
 	return t.fail(ctx, args, err)
 }

@@ -16,8 +16,8 @@ const (
 	// defaultBuffers is the default of modelsec.Client.MemoryLimit.
 	defaultBuffers = 128 << 20
 
-	// leastBuffers is what one segment of the largest size needs on its way
-	// through a push, and an index beside it.
+	// leastBuffers is what one layer of a large model takes on its way through a
+	// push, and an index beside it.
 	leastBuffers = 64 << 20
 
 	// overhead is what the heap holds beside the buffers of the client:

@@ -160,7 +160,7 @@ func (o *pushFlags) statement(t *tool) (provenance.Statement, error) {
 			inputs = append(inputs, d)
 		}
 	}
-	t.say("no --provenance: signing SLSA provenance of a conversion by the local builder, with %s", plural(len(inputs), "input"))
+	t.say("no --provenance: signing SLSA provenance of build type convert by the local builder, with %s", plural(len(inputs), "input"))
 	return provenance.NewProvenance(provenance.Build{Parameters: provenance.Convert{}, Builder: localBuilder, Dependencies: inputs})
 }
 

@@ -27,6 +27,7 @@ type tool struct {
 
 	started bool               // arguments were understood and the verb runs
 	verb    string             // of the verb that runs; hints depend on it
+	path    string             // the command that failed, as modelsec push
 	ref     registry.Reference // what it works on
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -120,6 +121,7 @@ func (t *tool) tags(ctx context.Context, repository string) error {
 			out.Tags = append(out.Tags, visible(tag))
 		}
 	}
+	slices.Sort(out.Tags)
 	return t.result(out, func(w io.Writer) {
 		for _, tag := range out.Tags {
 			fmt.Fprintln(w, tag)
