@@ -11,6 +11,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"errors"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net/http/httptest"
@@ -20,6 +21,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	crand "crypto/rand"
@@ -322,4 +324,51 @@ func (s *service) CallsOut() bool { return true }
 func (s *service) Unwrap(ctx context.Context, st encrypt.Stanza, b encrypt.Binding) ([]byte, error) {
 	s.calls.Add(1)
 	return s.Identity.Unwrap(ctx, st, b)
+}
+
+// errTruncated is what a body that ends early becomes.
+var errTruncated = io.ErrUnexpectedEOF
+
+// inBubble runs a test on a clock of its own, so that pauses take no time.
+func inBubble(t *testing.T, run func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, run)
+}
+
+// head and stride say where the segments of a layer lie.
+func head(l ocispec.Descriptor) int64 {
+	if l.MediaType == sealedType {
+		return encrypt.HeaderSize
+	}
+	return 0
+}
+
+func stride(l ocispec.Descriptor) int64 {
+	if l.MediaType == sealedType {
+		return segment + encrypt.SegmentOverhead
+	}
+	return segment
+}
+
+func digestOf(b []byte) digest.Digest { return digest.FromBytes(b) }
+
+// releaseOf returns the release statement of an artifact.
+func releaseOf(t testing.TB, o registry.Opener, d ocispec.Descriptor) provenance.Release {
+	t.Helper()
+	s := openShelf(t, o, repository)
+	for _, r := range s.referrers(d, provenance.BundleMediaType) {
+		b, err := provenance.ParseBundle(s.read(s.manifest(r).Layers[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := b.Statement()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := provenance.ParseRelease(st); err == nil {
+			return r
+		}
+	}
+	t.Fatal("the artifact has no release")
+	return provenance.Release{}
 }
