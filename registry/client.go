@@ -38,7 +38,7 @@ type Client struct {
 	Connections int
 
 	mu        sync.Mutex
-	endpoints map[string]*endpoint
+	endpoints map[string]*endpoint // by scheme://host
 	layouts   map[string]*layoutStore
 }
 
@@ -65,6 +65,13 @@ type Host struct {
 	// network or on loopback under another name. nil: only services under the
 	// registry's own host name, and public ones over HTTPS.
 	TrustedRealms []string
+
+	// Mirrors are asked before this host, in order. nil: none.
+	Mirrors []Mirror
+
+	// Upload is the form in which blobs are sent to this host first. Zero: the
+	// form known to suit it.
+	Upload UploadForm
 }
 
 // Credential is what a registry is shown. Either Username and Password are
@@ -89,8 +96,8 @@ func (c Credential) GoString() string { return c.String() }
 
 // Open returns the store of a repository: host/path for a registry, oci:DIR
 // for an image layout, which is created when first written. Both implement
-// [WriteStore]; a store of a registry implements [Mounter] too. Nothing is
-// sent or read yet.
+// [WriteStore]; a store of a registry implements [Mounter], [Putter],
+// [Sourced] and [Answered] too. Nothing is sent or read yet.
 //
 // Writers of one layout must share a Client, which keeps their changes of its
 // index apart; writers in several processes may lose each other's tags and
@@ -107,7 +114,12 @@ func (c *Client) Open(_ context.Context, name string) (Store, error) {
 		return c.layout(name, dir)
 	}
 	host, path, _ := strings.Cut(name, "/")
-	return &remote{endpoint: c.endpoint(host), repository: path}, nil
+	e := c.endpoint(defaultScheme(host, c.Hosts[host]), host)
+	mirrors, err := c.mirrors(host, path)
+	if err != nil {
+		return nil, fmt.Errorf("registry: open %q: %w", name, err)
+	}
+	return &remote{endpoint: e, base: e.base, repository: path, mirrors: mirrors}, nil
 }
 
 func (c *Client) layout(name, dir string) (*layoutStore, error) {
@@ -128,10 +140,12 @@ func (c *Client) layout(name, dir string) (*layoutStore, error) {
 	return l, nil
 }
 
-func (c *Client) endpoint(host string) *endpoint {
+// endpoint returns what all repositories at one address share.
+func (c *Client) endpoint(scheme, host string) *endpoint {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.endpoints[host]
+	key := scheme + "://" + host
+	e, ok := c.endpoints[key]
 	if !ok {
 		connections := c.Connections
 		if connections <= 0 {
@@ -141,11 +155,11 @@ func (c *Client) endpoint(host string) *endpoint {
 		if credentials == nil {
 			credentials = fileCredentials
 		}
-		e = newEndpoint(host, c.Hosts[host], connections, credentials)
+		e = newEndpoint(scheme, host, c.Hosts[host], connections, credentials)
 		if c.endpoints == nil {
 			c.endpoints = make(map[string]*endpoint)
 		}
-		c.endpoints[host] = e
+		c.endpoints[key] = e
 	}
 	return e
 }

@@ -30,20 +30,26 @@ type endpoint struct {
 	base *url.URL
 	auth *authorizer
 
+	profile *profile // of uploads
+
 	fallback sync.Mutex // held while a referrers tag is rewritten
 }
 
-func newEndpoint(host string, h Host, connections int, credentials func(context.Context, string) (Credential, error)) *endpoint {
-	base := &url.URL{Scheme: "https", Host: host, Path: "/v2/"}
+func defaultScheme(host string, h Host) string {
 	if h.PlainHTTP || h.TLS == nil && isLoopback(host) {
-		base.Scheme = "http"
+		return "http"
 	}
+	return "https"
+}
+
+func newEndpoint(scheme, host string, h Host, connections int, credentials func(context.Context, string) (Credential, error)) *endpoint {
+	base := &url.URL{Scheme: scheme, Host: host, Path: "/v2/"}
 	if host == "docker.io" {
 		// The one registry whose name is not its address.
 		base.Host = "registry-1.docker.io"
 	}
 	routes := newRoutes(base, h, connections)
-	return &endpoint{host: host, base: base, auth: newAuthorizer(routes, host, credentials)}
+	return &endpoint{host: host, base: base, auth: newAuthorizer(routes, host, credentials), profile: profileOf(host, h.Upload)}
 }
 
 func isLoopback(host string) bool {
@@ -60,38 +66,51 @@ type call struct {
 	method   string
 	url      *url.URL
 	header   http.Header
-	body     []byte        // sent anew at every attempt
-	scopes   []string      // access asked for
-	once     bool          // not repeated after a failure
-	patience time.Duration // for the head of the reply; 0: stallTimeout
+	body     []byte            // sent anew at every attempt
+	content  *io.SectionReader // or this
+	scopes   []string          // access asked for
+	attempts int               // at most, when failures pass with time; 0: maxAttempts
+	patience time.Duration     // for the head of the reply; 0: stallTimeout
 }
 
 // do sends c until it gets a reply that time will not change. The reply may
 // have any status. Its body must be closed, and stops when ctx is done or when
 // it stalls.
 func (e *endpoint) do(ctx context.Context, c call) (*http.Response, error) {
+	attempts := c.attempts
+	if attempts == 0 {
+		attempts = maxAttempts
+	}
 	for attempt := 1; ; attempt++ {
 		resp, err := e.attempt(ctx, c)
-		last := c.once || attempt == maxAttempts || ctx.Err() != nil
+		last := attempt >= attempts || ctx.Err() != nil
 		switch {
 		case err != nil && (last || !temporary(err) && !temporaryStatus(statusOf(err))):
 			return nil, err
 		case err == nil && (last || !temporaryStatus(resp.StatusCode) && !expired(e.base, resp)):
 			return resp, nil
 		}
-		wait := min(minBackoff<<(attempt-1), maxBackoff)
-		wait = wait/2 + rand.N(wait/2)
+		least := time.Duration(0)
 		if err == nil {
-			wait = max(wait, retryAfter(resp.Header.Get("Retry-After")))
+			least = retryAfter(resp.Header.Get("Retry-After"))
 			resp.Body.Close()
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
-		case <-timer.C:
+		if err := backOff(ctx, attempt, least); err != nil {
+			return nil, err
 		}
+	}
+}
+
+// backOff waits after a failed attempt, the first being 1.
+func backOff(ctx context.Context, attempt int, least time.Duration) error {
+	wait := min(minBackoff<<(attempt-1), maxBackoff)
+	timer := time.NewTimer(max(wait/2+rand.N(wait/2), least))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
 	}
 }
 
@@ -109,13 +128,25 @@ func (e *endpoint) attempt(ctx context.Context, c call) (*http.Response, error) 
 	if c.header != nil {
 		req.Header = c.header.Clone()
 	}
-	patience := c.patience
-	if patience == 0 {
-		patience = stallTimeout
+	if c.patience == 0 {
+		c.patience = stallTimeout
 	}
-	timer := time.AfterFunc(patience, func() { cancel(ErrStalled) })
+	patience := newPatience(c.patience, cancel)
+	if c.content != nil {
+		size := c.content.Size()
+		req.ContentLength = size
+		req.GetBody = func() (io.ReadCloser, error) {
+			if size == 0 {
+				return http.NoBody, nil
+			}
+			return &sentBody{io.NewSectionReader(c.content, 0, size), patience, size}, nil
+		}
+		req.Body, _ = req.GetBody()
+		// A refusal then comes before the content has been sent.
+		req.Header.Set("Expect", "100-continue")
+	}
 	resp, err := e.auth.do(req, c.scopes)
-	timer.Stop()
+	patience.end()
 	if err != nil {
 		err = plainError(ctx, err)
 		cancel(nil)

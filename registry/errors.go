@@ -33,6 +33,11 @@ var (
 	// than exactly that range. The host can only be read by whole blobs.
 	ErrRangeIgnored = errors.New("range not honoured")
 
+	// ErrUploadForm: the registry does not take this blob in this form of
+	// upload, and may take it in the other: by Put what Create could not
+	// send, or the reverse.
+	ErrUploadForm = errors.New("registry wants another form of upload")
+
 	// ErrStalled: no answer within 30 seconds, or a body that moved less than
 	// 32 KiB in 30 seconds of waiting.
 	ErrStalled = errors.New("stalled")

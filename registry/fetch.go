@@ -36,7 +36,7 @@ func (r *remote) Fetch(ctx context.Context, d ocispec.Descriptor, off, n int64) 
 		want = http.StatusPartialContent
 		c.header.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+n-1))
 	}
-	resp, err := r.endpoint.do(ctx, c)
+	resp, err := r.do(ctx, c)
 	if err != nil {
 		return nil, r.fail("fetch", ref, err)
 	}

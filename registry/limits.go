@@ -70,6 +70,9 @@ const (
 	minBackoff  = 200 * time.Millisecond
 	maxBackoff  = 5 * time.Second
 
+	// mirrorAttempts: there is somebody else to ask.
+	mirrorAttempts = 2
+
 	// maxRetryAfter caps the wait that a server may impose at once.
 	maxRetryAfter = 60 * time.Second
 

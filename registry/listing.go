@@ -21,7 +21,7 @@ import (
 // registry and within the limits.
 func (r *remote) pages(ctx context.Context, op, reference string, u *url.URL, accept string, budget int64, page func(*http.Response, []byte) error) error {
 	for range maxPages {
-		resp, err := r.endpoint.do(ctx, call{
+		resp, err := r.do(ctx, call{
 			method: http.MethodGet,
 			url:    u,
 			header: http.Header{"Accept": {accept}, "Accept-Encoding": {"identity"}},
@@ -50,7 +50,7 @@ func (r *remote) pages(ctx context.Context, op, reference string, u *url.URL, ac
 		if err := page(resp, b); err != nil {
 			return err
 		}
-		next, err := nextPage(resp, r.endpoint.base)
+		next, err := nextPage(resp, r.base)
 		if err != nil {
 			return r.fail(op, reference, err)
 		}
@@ -84,6 +84,10 @@ func nextPage(resp *http.Response, base *url.URL) (*url.URL, error) {
 
 // Tags follows the order of the registry. Referrers tags are listed as well.
 func (r *remote) Tags(ctx context.Context) iter.Seq2[string, error] {
+	return list(ctx, r, func(s *remote) iter.Seq2[string, error] { return s.ownTags(ctx) })
+}
+
+func (r *remote) ownTags(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		more := true
 		count := 0

@@ -24,6 +24,12 @@ const (
 )
 
 func (r *remote) Referrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) iter.Seq2[ocispec.Descriptor, error] {
+	return list(ctx, r, func(s *remote) iter.Seq2[ocispec.Descriptor, error] {
+		return s.ownReferrers(ctx, subject, artifactType)
+	})
+}
+
+func (r *remote) ownReferrers(ctx context.Context, subject ocispec.Descriptor, artifactType string) iter.Seq2[ocispec.Descriptor, error] {
 	return func(yield func(ocispec.Descriptor, error) bool) {
 		ref := subject.Digest.String()
 		if err := checkDigest(subject.Digest); err != nil {

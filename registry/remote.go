@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -26,7 +27,17 @@ import (
 // leniently, and bounds pages but not what they add up to.
 type remote struct {
 	endpoint   *endpoint
+	base       *url.URL // of the API; that of the endpoint, or of a mirror's own choice
 	repository string
+
+	// Of a store that is a mirror.
+	header    http.Header
+	namespace string // the registry it stands for, where it wants to know
+	attempts  int    // 0: maxAttempts
+
+	mirrors []*mirror
+	asked   answers
+	written atomic.Bool // mirrors may be behind from then on
 
 	referrers atomic.Int32 // what is known about the API
 }
@@ -43,7 +54,27 @@ func (r *remote) scopes(actions []string) []string {
 
 // at is the address of something in the repository.
 func (r *remote) at(parts ...string) *url.URL {
-	return r.endpoint.base.JoinPath(append([]string{r.repository}, parts...)...)
+	return r.base.JoinPath(append([]string{r.repository}, parts...)...)
+}
+
+// do sends c in the way of this store.
+func (r *remote) do(ctx context.Context, c call) (*http.Response, error) {
+	if len(r.header) > 0 {
+		header := r.header.Clone()
+		maps.Copy(header, c.header)
+		c.header = header
+	}
+	if r.namespace != "" {
+		u := *c.url
+		query := u.Query()
+		query.Set("ns", r.namespace)
+		u.RawQuery = query.Encode()
+		c.url = &u
+	}
+	if c.attempts == 0 {
+		c.attempts = r.attempts
+	}
+	return r.endpoint.do(ctx, c)
 }
 
 func (r *remote) atContent(d ocispec.Descriptor) *url.URL {
@@ -65,8 +96,11 @@ func (r *remote) refused(op, reference string, resp *http.Response) error {
 	return r.failStatus(op, reference, resp.StatusCode, refusal(resp))
 }
 
-func (r *remote) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error) {
-	d, _, err := r.manifest(ctx, "resolve", tagOrDigest)
+func (r *remote) Resolve(ctx context.Context, tagOrDigest string) (d ocispec.Descriptor, err error) {
+	err = r.ask(ctx, func(s *remote) error {
+		d, _, err = s.manifest(ctx, "resolve", tagOrDigest)
+		return err
+	})
 	return d, err
 }
 
@@ -80,7 +114,7 @@ func (r *remote) manifest(ctx context.Context, op, tagOrDigest string) (ocispec.
 	if strings.ContainsRune(tagOrDigest, ':') {
 		want = digest.Digest(tagOrDigest)
 	}
-	resp, err := r.endpoint.do(ctx, call{
+	resp, err := r.do(ctx, call{
 		method: http.MethodGet,
 		url:    r.at("manifests", tagOrDigest),
 		header: http.Header{"Accept": manifestTypes, "Accept-Encoding": {"identity"}},
@@ -153,7 +187,7 @@ func (r *remote) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
 	if err := checkRange(d, 0, d.Size); err != nil {
 		return false, r.fail("check", "", err)
 	}
-	resp, err := r.endpoint.do(ctx, call{
+	resp, err := r.do(ctx, call{
 		method: http.MethodHead,
 		url:    r.atContent(d),
 		header: http.Header{"Accept": acceptFor(d), "Accept-Encoding": {"identity"}},
@@ -204,7 +238,8 @@ func (r *remote) PushManifest(ctx context.Context, mediaType string, b []byte) (
 
 // putManifest stores b under a tag or its digest.
 func (r *remote) putManifest(ctx context.Context, d ocispec.Descriptor, b []byte, reference string) (http.Header, error) {
-	resp, err := r.endpoint.do(ctx, call{
+	r.written.Store(true)
+	resp, err := r.do(ctx, call{
 		method:   http.MethodPut,
 		url:      r.at("manifests", reference),
 		header:   http.Header{"Content-Type": {d.MediaType}},
@@ -249,6 +284,7 @@ func (r *remote) Delete(ctx context.Context, d ocispec.Descriptor) error {
 	if err := checkRange(d, 0, d.Size); err != nil {
 		return r.fail("delete", "", err)
 	}
+	r.written.Store(true)
 	if isManifest(d.MediaType) {
 		// The entry first: a listing never names what is gone.
 		_, b, err := r.manifest(ctx, "delete", ref)
@@ -265,7 +301,7 @@ func (r *remote) Delete(ctx context.Context, d ocispec.Descriptor) error {
 			}
 		}
 	}
-	resp, err := r.endpoint.do(ctx, call{method: http.MethodDelete, url: r.atContent(d), scopes: r.scopes(scopeDelete)})
+	resp, err := r.do(ctx, call{method: http.MethodDelete, url: r.atContent(d), scopes: r.scopes(scopeDelete)})
 	if err != nil {
 		return r.fail("delete", ref, err)
 	}
@@ -286,12 +322,16 @@ func (r *remote) Delete(ctx context.Context, d ocispec.Descriptor) error {
 
 // fetchManifest serves ranges of manifests, for which registries have none.
 func (r *remote) fetchManifest(ctx context.Context, d ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
-	_, b, err := r.manifest(ctx, "fetch", d.Digest.String())
+	var b []byte
+	err := r.ask(ctx, func(s *remote) (err error) {
+		_, b, err = s.manifest(ctx, "fetch", d.Digest.String())
+		if err == nil && int64(len(b)) != d.Size {
+			err = s.fail("fetch", d.Digest.String(), fmt.Errorf("%w: %d bytes, descriptor says %d", ErrInvalid, len(b), d.Size))
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
-	}
-	if int64(len(b)) != d.Size {
-		return nil, r.fail("fetch", d.Digest.String(), fmt.Errorf("%w: %d bytes, descriptor says %d", ErrInvalid, len(b), d.Size))
 	}
 	return io.NopCloser(bytes.NewReader(b[off : off+n])), nil
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -131,15 +132,18 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 		return fmt.Errorf("%w: from %s to %.20q", errRedirect, via[len(via)-1].URL.Scheme, req.URL.Scheme)
 	}
 	// net/http copies headers from the first request at every hop, and keeps
-	// Authorization when only the port or the scheme changes.
+	// Authorization when only the port or the scheme changes. What a caller set
+	// for a mirror is as secret as that.
 	for _, hop := range append(via[1:len(via):len(via)], req) {
 		if !sameOrigin(first.URL, hop.URL) {
-			req.Header.Del("Authorization")
-			req.Header.Del("Referer")
+			maps.DeleteFunc(req.Header, func(name string, _ []string) bool { return !slices.Contains(crossingHeaders, name) })
 		}
 	}
 	return nil
 }
+
+// crossingHeaders may go to another origin.
+var crossingHeaders = []string{"Accept", "Accept-Encoding", "Range", "User-Agent"}
 
 var errRedirect = errors.New("redirect refused")
 

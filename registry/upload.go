@@ -25,24 +25,34 @@ import (
 // The PATCH starts with the first Write, and holds a connection from then on.
 // A connection that takes no bytes for 30 seconds ends it with [ErrStalled].
 func (r *remote) Create(ctx context.Context, _ int64) (BlobWriter, error) {
-	resp, err := r.endpoint.do(ctx, call{
+	session, token, err := r.begin(ctx, "create", "")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	return &remoteWriter{store: r, ctx: ctx, cancel: cancel, session: session, token: token}, nil
+}
+
+// begin opens an upload session. token is the Authorization it was opened with.
+func (r *remote) begin(ctx context.Context, op, reference string) (session *url.URL, token string, err error) {
+	r.written.Store(true)
+	resp, err := r.do(ctx, call{
 		method: http.MethodPost,
 		url:    r.at("blobs", "uploads/"),
 		scopes: r.scopes(scopePush),
 	})
 	if err != nil {
-		return nil, r.fail("create", "", err)
+		return nil, "", r.fail(op, reference, err)
 	}
 	if resp.StatusCode != http.StatusAccepted {
-		return nil, r.refused("create", "", resp)
+		return nil, "", r.refused(op, reference, resp)
 	}
 	resp.Body.Close()
-	session, err := r.location(resp)
+	session, err = r.location(resp)
 	if err != nil {
-		return nil, r.fail("create", "", err)
+		return nil, "", r.fail(op, reference, err)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	return &remoteWriter{store: r, ctx: ctx, cancel: cancel, session: session, token: resp.Request.Header.Get("Authorization")}, nil
+	return session, resp.Request.Header.Get("Authorization"), nil
 }
 
 // location is where an upload goes on. Another origin would be handed the
@@ -69,6 +79,8 @@ type remoteWriter struct {
 	pipe   *io.PipeWriter // nil until the first Write
 	result chan patchResult
 	closed bool
+
+	doubtful bool // the reply to the PATCH was not quite one
 }
 
 type patchResult struct {
@@ -150,7 +162,12 @@ func (w *remoteWriter) failure(err error) error {
 		result.resp.Body.Close()
 		return err
 	}
-	return w.store.refused("write", "", result.resp)
+	return w.store.refusedForm("write", "", UploadStreamed, result.resp)
+}
+
+func (w *remoteWriter) formRefused(err error) error {
+	w.store.endpoint.profile.refused(UploadStreamed)
+	return fmt.Errorf("%w: %w", ErrUploadForm, err)
 }
 
 func (w *remoteWriter) Commit(ctx context.Context, d digest.Digest) error {
@@ -167,24 +184,23 @@ func (w *remoteWriter) Commit(ctx context.Context, d digest.Digest) error {
 			return w.store.wrap("commit", ref, err)
 		}
 	}
-	u := *w.session
-	query := u.Query()
-	query.Set("digest", ref)
-	u.RawQuery = query.Encode()
-	resp, err := w.store.endpoint.do(ctx, call{
+	resp, err := w.store.do(ctx, call{
 		method: http.MethodPut,
-		url:    &u,
+		url:    withDigest(w.session, d),
 		header: http.Header{"Content-Type": {"application/octet-stream"}},
 		body:   []byte{},
 		scopes: w.store.scopes(scopePush),
 		// Whether a commit that failed half-way happened cannot be known.
-		once:     true,
+		attempts: 1,
 		patience: commitTimeout,
 	})
 	if err != nil {
 		return w.store.fail("commit", ref, err)
 	}
 	if resp.StatusCode != http.StatusCreated {
+		if w.doubtful && resp.StatusCode/100 == 4 {
+			return w.store.failStatus("commit", ref, resp.StatusCode, w.formRefused(refusal(resp)))
+		}
 		return w.store.refused("commit", ref, resp)
 	}
 	resp.Body.Close()
@@ -208,13 +224,17 @@ func (w *remoteWriter) finish(ctx context.Context) error {
 	if result.err != nil {
 		return result.err
 	}
-	// ECR answers 201.
-	if s := result.resp.StatusCode; s != http.StatusAccepted && s != http.StatusCreated && s != http.StatusNoContent {
-		return w.store.refused("write", "", result.resp)
+	switch result.resp.StatusCode {
+	case http.StatusAccepted, http.StatusNoContent:
+	case http.StatusCreated:
+		// ECR says so, also where it drops what was sent. The commit shows it.
+		w.doubtful = true
+	default:
+		return w.store.refusedForm("write", "", UploadStreamed, result.resp)
 	}
 	result.resp.Body.Close()
 	if err := checkReceived(result.resp.Header.Get("Range"), w.written); err != nil {
-		return err
+		return w.formRefused(err)
 	}
 	session, err := w.store.location(result.resp)
 	if err != nil {
@@ -250,14 +270,7 @@ func (w *remoteWriter) Close() error {
 	if session == nil {
 		return nil
 	}
-	// The registry discards abandoned sessions in time; this only helps it,
-	// also after the caller's context has ended.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), abortTimeout)
-	defer cancel()
-	resp, err := w.store.endpoint.do(ctx, call{method: http.MethodDelete, url: session, scopes: w.store.scopes(scopePush), once: true})
-	if err == nil {
-		resp.Body.Close()
-	}
+	w.store.abandon(w.ctx, session)
 	return nil
 }
 
@@ -272,7 +285,7 @@ func (r *remote) Mount(ctx context.Context, d ocispec.Descriptor, fromRepository
 	}
 	u := r.at("blobs", "uploads/")
 	u.RawQuery = url.Values{"mount": {ref}, "from": {fromRepository}}.Encode()
-	resp, err := r.endpoint.do(ctx, call{
+	resp, err := r.do(ctx, call{
 		method: http.MethodPost,
 		url:    u,
 		scopes: slices.Concat(r.scopes(scopePush), []string{auth.ScopeRepository(fromRepository, auth.ActionPull)}),
@@ -290,9 +303,7 @@ func (r *remote) Mount(ctx context.Context, d ocispec.Descriptor, fromRepository
 	case http.StatusAccepted:
 		resp.Body.Close()
 		if session, err := r.location(resp); err == nil {
-			w := &remoteWriter{store: r, session: session}
-			w.ctx, w.cancel = context.WithCancelCause(ctx)
-			w.Close()
+			r.abandon(ctx, session)
 		}
 		return false, nil
 	}
