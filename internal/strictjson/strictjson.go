@@ -17,7 +17,10 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -51,6 +54,9 @@ func unmarshal(data []byte, v any, maxBytes int, strict bool) error {
 	if !utf8.Valid(data) {
 		return fmt.Errorf("%w: not UTF-8", ErrSyntax)
 	}
+	if !pairedSurrogates(data) {
+		return fmt.Errorf("%w: escape of an unpaired surrogate", ErrSyntax)
+	}
 	w := walker{dec: json.NewDecoder(bytes.NewReader(data)), strict: strict}
 	w.dec.UseNumber()
 	if err := w.value(reflect.TypeOf(v), 0); err != nil {
@@ -80,12 +86,12 @@ var (
 // value consumes one value. t is the Go type it lands in, or nil where the
 // type says nothing about its fields.
 func (w *walker) value(t reflect.Type, depth int) error {
-	if depth > MaxDepth {
-		return fmt.Errorf("%w: nested deeper than %d levels", ErrSyntax, MaxDepth)
-	}
 	tok, err := w.dec.Token()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSyntax, err)
+	}
+	if _, nested := tok.(json.Delim); nested && depth == MaxDepth {
+		return fmt.Errorf("%w: nested deeper than %d levels", ErrSyntax, MaxDepth)
 	}
 	t = shape(t)
 	switch tok {
@@ -106,6 +112,10 @@ func (w *walker) value(t reflect.Type, depth int) error {
 		// encoding/json takes null for an absent member, whatever its type.
 		if w.strict {
 			return fmt.Errorf("%w: null at byte %d", ErrSyntax, w.dec.InputOffset())
+		}
+	case json.Number("-0"):
+		if w.strict {
+			return fmt.Errorf("%w: -0 at byte %d", ErrSyntax, w.dec.InputOffset())
 		}
 	}
 	return nil
@@ -162,6 +172,41 @@ func (w *walker) end() error {
 		return fmt.Errorf("%w: %w", ErrSyntax, err)
 	}
 	return nil
+}
+
+// pairedSurrogates reports whether every escaped UTF-16 surrogate has its other
+// half. encoding/json turns a lone one into U+FFFD, other readers refuse it or
+// keep it. Outside of strings a backslash is a syntax error, found later.
+func pairedSurrogates(data []byte) bool {
+	for i := 0; i < len(data); {
+		if data[i] != '\\' {
+			i++
+			continue
+		}
+		high, ok := escaped(data[i:])
+		switch {
+		case !ok:
+			i += 2
+		case !utf16.IsSurrogate(high):
+			i += 6
+		default:
+			low, ok := escaped(data[i+6:])
+			if !ok || utf16.DecodeRune(high, low) == unicode.ReplacementChar {
+				return false
+			}
+			i += 12
+		}
+	}
+	return true
+}
+
+// escaped decodes a \uXXXX escape at the start of b.
+func escaped(b []byte) (rune, bool) {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(b[2:6]), 16, 16)
+	return rune(n), err == nil
 }
 
 // shape follows pointers, and forgets types that decode themselves.

@@ -38,6 +38,12 @@ func TestUnmarshalRefusesDocumentsThatReadTwoWays(t *testing.T) {
 		"repeated map key":        `{"annotations":{"a":"1","a":"2"}}`,
 		"null":                    `{"version":null}`,
 		"null element":            `{"items":[null]}`,
+		"lone high surrogate":     `{"digest":"\ud800"}`,
+		"lone low surrogate":      `{"digest":"x\udc00"}`,
+		"swapped surrogates":      `{"digest":"\udc00\ud800"}`,
+		"surrogate then escape":   `{"digest":"\ud800\n"}`,
+		"surrogate in a key":      `{"annotations":{"\ud800":"1"}}`,
+		"negative zero":           `{"version":-0}`,
 		"trailing value":          `{"version":1}{}`,
 		"trailing bracket":        `{"version":1}]`,
 		"not UTF-8":               "{\"version\":1,\"digest\":\"\xff\"}",
@@ -60,6 +66,9 @@ func TestUnmarshalAcceptsWhatItNames(t *testing.T) {
 	in := `{"version":3,"digest":"d","items":[{"digest":"a"}],"pointer":{"digest":"p"},"annotations":{"k":"1","K":"2"},"raw":{"any":[1]}}` + "\n"
 	if err := strictjson.Unmarshal([]byte(in), &d, 4096); err != nil {
 		t.Fatal(err)
+	}
+	if err := strictjson.Unmarshal([]byte(`{"version":1,"digest":"\ud83d\ude00\\ud800"}`), new(doc), 4096); err != nil {
+		t.Errorf("a pair of surrogates and an escaped backslash: %v", err)
 	}
 	if d.Version != 3 || d.Digest != "d" || d.Items[0].Digest != "a" || d.Pointer.Digest != "p" || d.Annotations["K"] != "2" {
 		t.Errorf("got %+v", d)
