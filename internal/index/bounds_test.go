@@ -191,6 +191,18 @@ func TestCountsAreAcceptedUpToTheirBound(t *testing.T) {
 	}
 }
 
+// TestMarksInAPathAreNoElements: a path may hold quotes, brackets and commas,
+// more than elements may be in a header.
+func TestMarksInAPathAreNoElements(t *testing.T) {
+	h := manyFiles(12_000)
+	for i := range h.Files {
+		h.Files[i].Path += `"` + strings.Repeat(`,{[`, 80)
+	}
+	if _, err := index.Parse(frame(marshal(t, h), make([]byte, 32))); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAnIndexOver64MiBIsRefused(t *testing.T) {
 	h := manyFiles(1)
 	const count = 2<<20 + 1

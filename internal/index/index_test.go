@@ -126,6 +126,48 @@ func TestDigestAndOrdinalCountOverAllLayers(t *testing.T) {
 	}
 }
 
+func TestAnEmptyRunLiesBesideOtherRuns(t *testing.T) {
+	for _, at := range []int64{0, 512, 522, 1536, 1556, 3000} {
+		h := plain()
+		h.Files[3].Runs[0].LayerOffset = at
+		if _, err := index.New(h, digests()); err != nil {
+			t.Errorf("at %d: %v", at, err)
+		}
+	}
+}
+
+func TestParseSealedHoldsTheFilesToTheGeometry(t *testing.T) {
+	h := sealed()
+	x, err := index.New(h, digests())
+	if err != nil {
+		t.Fatal(err)
+	}
+	valid := `{"files":[{"path":"a","role":"weight","size":131073,"runs":[[0,0,0,65536],[65536,1,0,65537]]},` +
+		`{"path":"b","role":"doc","size":0,"runs":[[0,2,0,0]]}]}`
+	files, err := x.ParseSealed([]byte(valid))
+	if err != nil || len(files) != 2 || files[0].Runs[1] != (index.Run{FileOffset: 65536, Layer: 1, Length: 65537}) {
+		t.Errorf("got %+v, %v", files, err)
+	}
+	for name, in := range map[string]string{
+		"nothing":            ``,
+		"no files":           `{"files":[]}`,
+		"no member":          `{}`,
+		"unknown member":     strings.Replace(valid, `{"files"`, `{"x":1,"files"`, 1),
+		"repeated member":    strings.Replace(valid, `{"files"`, `{"files":[],"files"`, 1),
+		"data after it":      valid + `{}`,
+		"path that is bad":   strings.Replace(valid, `"a"`, `"../a"`, 1),
+		"file without size":  strings.Replace(valid, `"size":0,`, ``, 1),
+		"stored length":      strings.Replace(valid, `[65536,1,0,65537]`, `[65536,1,0,65675]`, 1),
+		"layer that is not":  strings.Replace(valid, `[0,2,0,0]`, `[0,3,0,0]`, 1),
+		"layer without file": strings.Replace(valid, `[0,2,0,0]`, `[0,0,0,0]`, 1),
+		"over 16 MiB":        valid + strings.Repeat(" ", 16<<20),
+	} {
+		if files, err := x.ParseSealed([]byte(in)); files != nil || !errors.Is(err, index.ErrFormat) {
+			t.Errorf("%s: got %v, %v, want ErrFormat", name, files, err)
+		}
+	}
+}
+
 // TestParseRefusesEveryHeaderThatBreaksARule changes one thing in a header
 // that is valid without the change. The message must say what is wrong, so
 // that no case fails for another reason than its own.

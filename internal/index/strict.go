@@ -72,13 +72,10 @@ func (b *Bytes) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &s); err != nil {
 		return err
 	}
-	raw, err := base64.StdEncoding.Strict().DecodeString(s)
-	if err != nil {
-		return err
-	}
-	if base64.StdEncoding.EncodeToString(raw) != s {
-		return errors.New("base64 with line ends")
+	raw, err := base64.StdEncoding.DecodeString(s)
+	if err == nil && base64.StdEncoding.EncodeToString(raw) != s {
+		err = errors.New("base64 with line ends or unused bits")
 	}
 	*b = raw
-	return nil
+	return err
 }
