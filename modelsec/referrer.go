@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -57,6 +58,13 @@ func writeBlob(ctx context.Context, store registry.WriteStore, mediaType string,
 	d := ocispec.Descriptor{MediaType: mediaType, Digest: digestOf(b), Size: int64(len(b))}
 	if ok, err := store.Has(ctx, d); err == nil && ok {
 		return d, nil
+	}
+	if p, ok := store.(registry.Putter); ok {
+		// Unlike a stream it is tried again where it fails.
+		err := p.Put(ctx, d, bytes.NewReader(b))
+		if !errors.Is(err, registry.ErrUploadForm) {
+			return d, err
+		}
 	}
 	w, err := store.Create(ctx, d.Size)
 	if err != nil {

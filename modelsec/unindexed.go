@@ -36,12 +36,8 @@ func (a *artifact) unindexed(ctx context.Context) (*content, error) {
 	var digests []byte
 	s := &spool{Store: a.store, offsets: make(map[godigest.Digest]int64)}
 	var err error
-	if s.file, err = os.CreateTemp("", "modelsec-spool-*"); err != nil {
+	if s.file, err = privateFile(); err != nil {
 		return nil, err
-	}
-	// Nobody else can open it, and nothing is left behind however we end.
-	if err := os.Remove(s.file.Name()); err != nil {
-		return nil, fmt.Errorf("%w: artifacts without an index need a file system where an open file can be removed: %w", ErrConfig, err)
 	}
 	var end, total int64
 	for i, l := range a.manifest.Layers {
@@ -75,6 +71,20 @@ func (a *artifact) unindexed(ctx context.Context) (*content, error) {
 	}
 	t.setFiles(h.Files)
 	return t, nil
+}
+
+// privateFile makes a file that has no name: nobody else can open it, and
+// nothing is left behind however the process ends.
+func privateFile() (*os.File, error) {
+	f, err := os.CreateTemp("", "modelsec-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%w: this needs a directory for temporary files where an open file can be removed: %w", ErrConfig, err)
+	}
+	return f, nil
 }
 
 // unindexedFile says which file a layer is.

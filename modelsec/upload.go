@@ -12,6 +12,7 @@ import (
 	"io/fs"
 
 	godigest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/internal/digest"
@@ -22,6 +23,9 @@ import (
 // slotsPerPart is how many segments of one part are under way at a time: some
 // being read, sealed and hashed, some on their way to the registry.
 const slotsPerPart = 6
+
+// partAttempts is how often a layer is sent before the push fails.
+const partAttempts = 3
 
 // uploader turns planned layers into blobs.
 type uploader struct {
@@ -57,20 +61,44 @@ type part struct {
 	geometry      index.Geometry
 	sealer        *encrypt.PartSealer // nil in the plain profile
 	digests       []byte
+	sent          int64 // content bytes
 	free, ordered chan *slot
 }
 
-// upload reads a layer once and seals, hashes and sends it in the same pass:
-// one goroutine reads the source, segments are sealed and hashed on the
-// client's lanes, and the blob is hashed beside the connection that sends it.
-func (u *uploader) upload(ctx context.Context, i int) (*uploaded, error) {
+// upload puts a layer into the registry. A connection that breaks costs the
+// part: it is read again and sealed anew, since no position of a FLOE message
+// is sealed twice under one header.
+func (u *uploader) upload(ctx context.Context, i int) (out *uploaded, err error) {
 	if out, err := u.finished(ctx, i); out != nil || err != nil {
 		return out, err
 	}
+	size := index.GeometryOf(u.plan.profile, u.plan.layers[i].content, u.plan.segment).Blob()
+	putter, _ := u.store.(registry.Putter)
+	for attempt := range partAttempts {
+		if err := pause(ctx, attempt); err != nil {
+			return nil, err
+		}
+		if putter != nil && putter.PutFirst(size) {
+			out, err = u.put(ctx, i, putter)
+		} else {
+			out, err = u.stream(ctx, i, size)
+		}
+		if err == nil || !temporary(err) && !(putter != nil && errors.Is(err, registry.ErrUploadForm)) {
+			break
+		}
+		u.c.logger().Debug("layer to be sent again", "layer", i, "attempt", attempt+1, "error", err)
+	}
+	if err == nil && u.journal != nil {
+		err = u.journal.add(i, out)
+	}
+	return out, err
+}
+
+// stream reads a layer once and seals, hashes and sends it in the same pass.
+func (u *uploader) stream(ctx context.Context, i int, size int64) (*uploaded, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	g := index.GeometryOf(u.plan.profile, u.plan.layers[i].content, u.plan.segment)
-	w, err := u.store.Create(ctx, g.Blob())
+	w, err := u.store.Create(ctx, size)
 	if err != nil {
 		return nil, err
 	}
@@ -79,13 +107,22 @@ func (u *uploader) upload(ctx context.Context, i int) (*uploaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := w.Commit(ctx, out.digest); err != nil {
+	return out, w.Commit(ctx, out.digest)
+}
+
+// put makes the blob in a private file first, for registries that must know
+// its digest before they take it.
+func (u *uploader) put(ctx context.Context, i int, putter registry.Putter) (*uploaded, error) {
+	f, err := privateFile()
+	if err != nil {
 		return nil, err
 	}
-	if u.journal != nil {
-		err = u.journal.add(i, out)
+	defer f.Close()
+	out, err := u.pass(ctx, i, f)
+	if err != nil {
+		return nil, err
 	}
-	return out, err
+	return out, putter.Put(ctx, ocispec.Descriptor{MediaType: layerMediaType, Digest: out.digest, Size: out.size}, f)
 }
 
 // hash is an upload to nowhere.
@@ -93,7 +130,9 @@ func (u *uploader) hash(ctx context.Context, i int) (*uploaded, error) {
 	return u.pass(ctx, i, io.Discard)
 }
 
-// pass makes the blob of a layer and writes it to w.
+// pass makes the blob of a layer and writes it to w: one goroutine reads the
+// source, segments are sealed and hashed on the client's lanes, and the blob
+// is hashed beside the connection that sends it.
 func (u *uploader) pass(ctx context.Context, i int, w io.Writer) (*uploaded, error) {
 	l := u.plan.layers[i]
 	g := index.GeometryOf(u.plan.profile, l.content, u.plan.segment)
@@ -128,9 +167,13 @@ func (u *uploader) pass(ctx context.Context, i int, w io.Writer) (*uploaded, err
 	out.digest, err = p.send(w, header, cancel)
 	// What reading failed of comes first, unless sending made it stop.
 	if readErr := <-read; readErr != nil && !(err != nil && errors.Is(readErr, context.Canceled)) {
-		return nil, readErr
+		err = readErr
 	}
-	return out, err
+	if err != nil {
+		u.done.Add(-p.sent)
+		return nil, err
+	}
+	return out, nil
 }
 
 // slots is how many segments are under way at a time.
@@ -220,6 +263,7 @@ func (p *part) send(w io.Writer, header []byte, stop func()) (godigest.Digest, e
 		}()
 		_, failed = w.Write(s.stored)
 		<-hashed
+		p.sent += s.length
 		p.done.Add(s.length)
 		p.free <- s
 	}
