@@ -1,0 +1,13 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !unix
+
+package main
+
+import "os"
+
+func shrink() {}
+
+// maxRSS is not known here.
+func maxRSS(*os.ProcessState) int64 { return 0 }
