@@ -151,11 +151,15 @@ func (x *examination) reached(seen *observer, err error) bool {
 
 // version notes whether the reference names something.
 func (x *examination) version(d ocispec.Descriptor, err error) bool {
+	named := x.ref.Tag != "" || x.ref.Digest != ""
 	switch {
+	case !named && errors.Is(err, registry.ErrNotFound):
+		x.note("resolve", checkUnknown, "the first push makes it", "the repository is not there yet")
+		return false
 	case err != nil:
 		x.failed("resolve", err)
 		return false
-	case d.Digest == "":
+	case !named:
 		x.note("resolve", checkUnknown, "add a :tag or an @sha256: digest to look at a model", "the reference names no version")
 		return false
 	}

@@ -77,7 +77,7 @@ func (b *barProgress) update(p modelsec.Progress) {
 	if b.bar == nil {
 		b.bar = progressbar.NewOptions64(p.Total,
 			progressbar.OptionSetWriter(b.out), progressbar.OptionSetDescription(p.Op),
-			progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionShowTotalBytes(true),
+			progressbar.OptionShowBytes(true), progressbar.OptionShowCount(), progressbar.OptionUseIECUnits(true), progressbar.OptionShowTotalBytes(true),
 			progressbar.OptionSetWidth(barWidth), progressbar.OptionThrottle(barInterval), progressbar.OptionUseANSICodes(true))
 	}
 	// The terminal is where a failure would be told, and it just failed.

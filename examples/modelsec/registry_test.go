@@ -5,12 +5,19 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -56,6 +63,44 @@ func startRegistry(t *testing.T, deletes bool) string {
 	c.Wait()
 	t.Fatalf("docker-registry does not answer at %s:\n%s", address, &log)
 	return ""
+}
+
+const (
+	gateUser     = "somebody"
+	gatePassword = "secret"
+)
+
+// startGate puts TLS and a login before a registry. It returns the address and
+// the certificate as PEM.
+func startGate(t *testing.T, registry string) (address string, certificate []byte) {
+	t.Helper()
+	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: registry})
+		r.SetXForwarded()
+		r.Out.Host = r.In.Host // or the registry would send its clients around us
+	}}
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if user, password, _ := req.BasicAuth(); user != gateUser || password != gatePassword {
+			w.Header().Set("WWW-Authenticate", `Basic realm="gate"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		forward.ServeHTTP(w, req)
+	}))
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "https://"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+}
+
+// writeGate leaves what it takes to pass the gate in the directory of a script.
+func writeGate(dir, address string, certificate []byte) error {
+	login := base64.StdEncoding.EncodeToString([]byte(gateUser + ":" + gatePassword))
+	if err := os.Mkdir(filepath.Join(dir, "login"), 0o700); err != nil {
+		return err
+	}
+	config := fmt.Sprintf(`{"auths": {%q: {"auth": %q}}}`, address, login)
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "ca.pem"), certificate, 0o600),
+		os.WriteFile(filepath.Join(dir, "login", "config.json"), []byte(config), 0o600))
 }
 
 func freeAddress(t *testing.T) string {

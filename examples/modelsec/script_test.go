@@ -34,12 +34,14 @@ func TestLayout(t *testing.T) {
 // TestRegistry needs Debian's docker-registry as a process.
 func TestRegistry(t *testing.T) {
 	deleting, keeping := startRegistry(t, true), startRegistry(t, false)
+	gate, certificate := startGate(t, deleting)
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "registry"),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("REGISTRY", deleting)
 			env.Setenv("KEEPING_REGISTRY", keeping)
-			return isolate(env)
+			env.Setenv("GATE", gate)
+			return errors.Join(writeGate(env.WorkDir, gate, certificate), isolate(env))
 		},
 		Cmds: commands, RequireExplicitExec: true,
 	})
