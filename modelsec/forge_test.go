@@ -160,11 +160,12 @@ func (f *forgery) push(t testing.TB, o registry.Opener) ocispec.Descriptor {
 func (f *forgery) pushGrant(t testing.TB, key *encrypt.Key, id [16]byte) {
 	t.Helper()
 	b := encrypt.Binding{ArtifactID: id, Commitment: key.Commitment(id), Manifest: f.desc.Digest}
+	g := encrypt.Grant{ArtifactID: b.ArtifactID, Commitment: b.Commitment, Manifest: b.Manifest}
 	if f.wrap != nil {
 		f.wrap(&b)
+		b.Commitment = key.Commitment(b.ArtifactID)
 	}
-	g := encrypt.Grant{ArtifactID: b.ArtifactID, Commitment: b.Commitment, Manifest: b.Manifest,
-		Recipients: must(encrypt.WrapKey(t.Context(), key, b, f.by.identity.Recipient()))}
+	g.Recipients = must(encrypt.WrapKey(t.Context(), key, b, f.by.identity.Recipient()))
 	if f.grant != nil {
 		f.grant(&g)
 	}
