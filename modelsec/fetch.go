@@ -55,6 +55,7 @@ func (t *content) fetch(outer context.Context, wanted [][]int64, deliver sink) e
 	defer cancel()
 	f := &fetcher{content: t, deliver: deliver, cancel: cancel}
 	f.changed = sync.NewCond(&f.mu)
+	defer t.sources.enter(f)()
 	f.plan(wanted)
 	if len(f.queue) == 0 {
 		return nil
@@ -237,9 +238,7 @@ func (f *fetcher) do(ctx context.Context, j job, buf []byte) (left []int64, err 
 	}
 	defer body.Close()
 	if ranged {
-		if f.sources.honoured(j.source) {
-			f.wake()
-		}
+		f.sources.honoured(j.source)
 	} else if f.openers != nil {
 		if err := f.checkHeader(j.layer, body); err != nil {
 			return j.wanted, f.from(j, err)

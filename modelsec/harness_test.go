@@ -372,3 +372,6 @@ func releaseOf(t testing.TB, o registry.Opener, d ocispec.Descriptor) provenance
 	t.Fatal("the artifact has no release")
 	return provenance.Release{}
 }
+
+// settle waits, in a bubble, until everything else waits too.
+func settle() { synctest.Wait() }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -35,9 +36,10 @@ type source struct {
 // sources are the places to ask, in order, and what was learned about them. It
 // is shared by all fetches of a model.
 type sources struct {
-	mu    sync.Mutex
-	all   []*source
-	notes []string
+	mu       sync.Mutex
+	all      []*source
+	notes    []string
+	fetchers map[*fetcher]bool // under way: what one learns, the others wait for
 }
 
 // newSources lists where the layers in store can be had.
@@ -60,6 +62,32 @@ type origin struct {
 
 func (o origin) String() string { return o.host }
 
+// enter makes a fetch one of those that are woken when something was learned.
+func (s *sources) enter(f *fetcher) (leave func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fetchers == nil {
+		s.fetchers = make(map[*fetcher]bool)
+	}
+	s.fetchers[f] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.fetchers, f)
+	}
+}
+
+// wake lets all fetches look at their queues again. It is called without the
+// lock, which fetches take under theirs.
+func (s *sources) wake() {
+	s.mu.Lock()
+	fetchers := slices.Collect(maps.Keys(s.fetchers))
+	s.mu.Unlock()
+	for _, f := range fetchers {
+		f.wake()
+	}
+}
+
 // pick returns the first source that may be asked now. Until a first range of
 // a source was answered as a range, further ranges to it wait: each could be
 // answered with the whole layer.
@@ -79,24 +107,34 @@ func (s *sources) pick(ranged bool) (src *source, whole, ok bool) {
 	panic("modelsec: the origin was dropped")
 }
 
-// honoured notes that a range was answered with a range. It reports whether
-// that was news.
-func (s *sources) honoured(src *source) bool {
+// honoured notes that a range was answered with a range.
+func (s *sources) honoured(src *source) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	news := src.probing
 	src.ranges, src.probing = true, false
-	return news
+	s.mu.Unlock()
+	if news {
+		s.wake()
+	}
 }
 
 // judge learns from how a request ended, and reports whether another source,
 // or the same in another way, can be asked at once.
 func (s *sources) judge(src *source, ranged bool, err error) (again bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if ranged {
+	probed := ranged && src.probing
+	if probed {
 		src.probing = false
 	}
+	again = s.learn(src, ranged, err)
+	s.mu.Unlock()
+	if probed {
+		s.wake()
+	}
+	return again
+}
+
+func (s *sources) learn(src *source, ranged bool, err error) (again bool) {
 	switch {
 	case err == nil:
 		src.failures = 0
