@@ -1,11 +1,6 @@
 // Copyright The modelsec Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package digest chooses the SHA-256 that content is hashed with.
-//
-// In FIPS 140 mode that is the standard library, always. Elsewhere it is
-// sha256-simd, which equals the standard library on processors with SHA
-// extensions and has AVX-512 code for those without.
 package digest
 
 import (

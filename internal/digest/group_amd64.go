@@ -1,0 +1,202 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !nolanes && !purego
+
+package digest
+
+import (
+	"encoding/binary"
+
+	"github.com/klauspost/cpuid/v2"
+)
+
+const (
+	sixteen   = 16
+	blockSize = 64
+	// maxBlocks bounds one call of a block function, which the scheduler of Go
+	// cannot interrupt, to some 300 microseconds.
+	maxBlocks = 1024
+)
+
+// initial is the initial hash value of FIPS 180-4 §5.3.3.
+var initial = [8]uint32{
+	0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
+}
+
+// kernels says which block functions are in use; the zero value none.
+type kernels struct {
+	wideFrom int  // fewest messages that sixteen lanes pay for; 0: never
+	pairs    bool // the SHA extensions
+}
+
+func kernelsFor(p Path) (k kernels, ok bool) {
+	wide := cpuid.CPU.Supports(cpuid.AVX512F, cpuid.AVX512BW)
+	pairs := cpuid.CPU.Supports(cpuid.SHA, cpuid.SSSE3)
+	switch p {
+	case Auto:
+		return fastest(wide, pairs), true
+	case Single:
+		return kernels{}, true
+	case Pairs:
+		return kernels{pairs: true}, pairs
+	case Sixteen:
+		return kernels{wideFrom: 2}, wide
+	default:
+		return kernels{}, false
+	}
+}
+
+// fastest compares what one core hashes alone, in a pair and with sixteen lanes,
+// which take as long for a few messages as for sixteen. The numbers are GB/s.
+func fastest(wide, pairs bool) kernels {
+	k := kernels{pairs: pairs}
+	switch {
+	case !wide:
+	case !pairs: // 0.5, none, 3 or more
+		k.wideFrom = 4
+	case cpuid.CPU.IsVendor(cpuid.AMD) && cpuid.CPU.Family == 0x19:
+		// 1.8, 3.6, 3.7 on Zen 4. It computes 512 bits in two halves, and a pair
+		// keeps its SHA unit busy. Sixteen messages at hand cost more memory than
+		// the difference is worth.
+	default: // 1.7, 2.4, 3.9 on a Xeon
+		k.wideFrom = 11
+	}
+	return k
+}
+
+// width returns how many messages it takes to be fastest.
+func (k kernels) width() int {
+	switch {
+	case k.wideFrom > 0:
+		return sixteen
+	case k.pairs:
+		return 2
+	default:
+		return 1
+	}
+}
+
+// take returns how many of n messages to hash next.
+func (k kernels) take(n int) int {
+	switch {
+	case k.wideFrom > 0 && n >= k.wideFrom:
+		return min(n, sixteen)
+	case k.pairs && n >= 2:
+		return 2
+	default:
+		return 1
+	}
+}
+
+// lane is one message on its way.
+type lane struct {
+	state   [8]uint32
+	message int
+	body    []byte              // the whole blocks that are left of the message
+	tail    [2 * blockSize]byte // what follows them, padded
+	at, end int                 // the blocks that are left of the tail
+}
+
+// start begins a message. It pads as FIPS 180-4 §5.1.1 says.
+func (l *lane) start(message int, b []byte) {
+	l.state, l.message = initial, message
+	whole := len(b) &^ (blockSize - 1)
+	l.body = b[:whole]
+	n := copy(l.tail[:], b[whole:])
+	l.tail[n] = 0x80
+	l.end = blockSize
+	if n+1+8 > blockSize {
+		l.end = 2 * blockSize
+	}
+	binary.BigEndian.PutUint64(l.tail[l.end-8:], uint64(len(b))*8)
+}
+
+// next returns the next blocks that are in one piece, and their number.
+func (l *lane) next() (first *byte, blocks int) {
+	if len(l.body) > 0 {
+		return &l.body[0], len(l.body) / blockSize
+	}
+	return &l.tail[l.at], (l.end - l.at) / blockSize
+}
+
+func (l *lane) advance(blocks int) {
+	if len(l.body) > 0 {
+		l.body = l.body[blocks*blockSize:]
+	} else {
+		l.at += blocks * blockSize
+	}
+}
+
+func (l *lane) done() bool { return l.at == l.end }
+
+// sum hashes up to sixteen messages. All lanes advance by the blocks that the
+// shortest has left; a lane that is done makes room for the last.
+func (k kernels) sum(out [][Size]byte, in [][]byte) {
+	var all [sixteen]lane
+	for i, b := range in {
+		all[i].start(i, b)
+	}
+	for busy := len(in); busy > 0; {
+		lanes := all[:busy]
+		n := maxBlocks
+		for i := range lanes {
+			_, blocks := lanes[i].next()
+			n = min(n, blocks)
+		}
+		if k.wideFrom > 0 && (busy >= k.wideFrom || !k.pairs) {
+			stepWide(lanes, n)
+		} else {
+			stepPairs(lanes, n)
+		}
+		for i := busy - 1; i >= 0; i-- {
+			l := &lanes[i]
+			l.advance(n)
+			if !l.done() {
+				continue
+			}
+			for j, word := range l.state {
+				binary.BigEndian.PutUint32(out[l.message][4*j:], word)
+			}
+			busy--
+			*l = lanes[busy]
+		}
+	}
+}
+
+// stepWide hashes n blocks of every lane. Lanes that nobody needs repeat the
+// first.
+func stepWide(lanes []lane, n int) {
+	var state [8][sixteen]uint32
+	var data [sixteen]*byte
+	for i := range data {
+		l := &lanes[0]
+		if i < len(lanes) {
+			l = &lanes[i]
+		}
+		data[i], _ = l.next()
+		for j, word := range l.state {
+			state[j][i] = word
+		}
+	}
+	blocksAVX512(&state, &data, n)
+	for i := range lanes {
+		for j := range state {
+			lanes[i].state[j] = state[j][i]
+		}
+	}
+}
+
+// stepPairs hashes n blocks of every lane. The last of an odd number is paired
+// with itself.
+func stepPairs(lanes []lane, n int) {
+	for i := 0; i < len(lanes); i += 2 {
+		x, y := &lanes[i], &lanes[min(i+1, len(lanes)-1)]
+		state := [2][8]uint32{x.state, y.state}
+		var data [2]*byte
+		data[0], _ = x.next()
+		data[1], _ = y.next()
+		blocksSHANI(&state, &data, n)
+		x.state, y.state = state[0], state[1]
+	}
+}
