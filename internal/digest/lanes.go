@@ -47,7 +47,7 @@ type Lanes struct {
 // does not have are an error that is errors.ErrUnsupported.
 //
 // The first call in a process computes known answers on every path, which takes
-// some 50 microseconds, and returns ErrLanes if one is wrong. From then on, as
+// some microseconds, and returns ErrLanes if one is wrong. From then on, as
 // after any ErrLanes, new Lanes hash one message after the other.
 func NewLanes(p Path) (*Lanes, error) {
 	k, ok := kernelsFor(p)
