@@ -184,7 +184,12 @@ func (a *artifact) floor(ctx context.Context, e provenance.Evidence) error {
 	}
 	var sequence uint64
 	found := false
-	for _, v := range e.Statements {
+	for i, v := range e.Statements {
+		// The report lists the proven statements first, in the order given. Those
+		// that did not count are the word of somebody who may not release.
+		if i >= len(a.report.Statements) || len(a.report.Statements[i].Counted) == 0 {
+			continue
+		}
 		r, err := provenance.ParseRelease(v.Statement)
 		if err == nil && r.Name == a.rule.Name && (e.Tag == "" || slices.Contains(r.Tags, e.Tag)) {
 			sequence, found = max(sequence, r.Sequence), true
