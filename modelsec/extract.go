@@ -50,8 +50,7 @@ func (c *Client) Pull(ctx context.Context, ref, dir string, p provenance.Policy,
 // directory, and the next one for the same artifact and dir fetches only what
 // is missing or does not prove itself.
 func (m *Model) Extract(ctx context.Context, dir string, o *ExtractOptions) error {
-	op := m.c.begin("extract", m.ref.String())
-	op.digest, op.host = m.desc.Digest, m.host
+	op := m.begin("extract")
 	return op.fail(m.extract(ctx, op, dir, o))
 }
 
@@ -65,6 +64,9 @@ func (m *Model) extract(ctx context.Context, op *operation, dir string, o *Extra
 	if err != nil {
 		return err
 	}
+	// Opening may have counted what it read to compare it.
+	op.done.Store(0)
+	op.total = 0
 	e := &extraction{Model: m, op: op, want: want}
 	if err := e.stage(dir); err != nil {
 		return err

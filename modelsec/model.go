@@ -24,6 +24,9 @@ type Model struct {
 
 	cache *segmentCache
 
+	opening sync.Mutex // held while a handle is recorded
+	handles map[int]*operation
+
 	mu      sync.Mutex
 	running sync.WaitGroup
 	life    context.Context // ends with Close
@@ -99,7 +102,7 @@ func (m *Model) use(ctx context.Context) (_ context.Context, release func(), err
 
 // Close refuses new reads, cancels those that run, waits for them and wipes
 // the key and what was cached. Later reads fail with fs.ErrClosed. It may be
-// called twice.
+// called twice. Its error may be that of the audit hook, see [Model.ReaderAt].
 func (m *Model) Close() error {
 	m.mu.Lock()
 	closed := m.life.Err() != nil
@@ -110,7 +113,7 @@ func (m *Model) Close() error {
 		return nil
 	}
 	m.cache.drop()
-	err := m.content.release()
+	err := join(m.endHandles(), m.content.release())
 	if m.key != nil {
 		err = join(err, m.key.Close())
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 
 	"github.com/modelsec/modelsec-go/internal/index"
@@ -18,18 +19,58 @@ import (
 //
 // The reader is safe for concurrent use and has Size and Seek, so that
 // http.ServeContent and safetensors readers take it. It ends with the model.
+// The audit record has one intent for each file, when it is first opened, and
+// one outcome, with all bytes read of it, when the model is closed.
 func (m *Model) ReaderAt(ctx context.Context, name string) (*io.SectionReader, error) {
-	op := m.c.begin("read", m.ref.String())
-	op.digest, op.host = m.desc.Digest, m.host
 	f, err := m.file(name)
 	if err != nil {
-		return nil, op.fail(&fs.PathError{Op: "open", Path: name, Err: err})
+		return nil, m.begin("read").fail(&fs.PathError{Op: "open", Path: name, Err: err})
 	}
-	if err := op.audit(ctx, Event{Phase: phaseIntent, Allowed: true, File: name, Reason: "random access"}); err != nil {
-		return nil, op.fail(err)
+	op, err := m.handle(ctx, f)
+	if err != nil {
+		return nil, m.begin("read").fail(err)
 	}
-	r := &fileReader{m: m, ctx: ctx, op: op, file: f}
-	return io.NewSectionReader(r, 0, m.content.files[f].Size), nil
+	return io.NewSectionReader(&fileReader{m: m, ctx: ctx, op: op, file: f}, 0, m.content.files[f].Size), nil
+}
+
+// begin starts an operation on the model.
+func (m *Model) begin(name string) *operation {
+	op := m.c.begin(name, m.ref.String())
+	op.digest, op.host = m.desc.Digest, m.host
+	return op
+}
+
+// handle returns the operation that all random access to a file belongs to.
+// The first to ask records the intent. K44.
+func (m *Model) handle(ctx context.Context, file int) (*operation, error) {
+	_, release, err := m.use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	m.opening.Lock()
+	defer m.opening.Unlock()
+	if op := m.handles[file]; op != nil {
+		return op, nil
+	}
+	op := m.begin("read")
+	if err := op.audit(ctx, Event{Phase: phaseIntent, Allowed: true, File: m.content.files[file].Path, Reason: "random access"}); err != nil {
+		return nil, err
+	}
+	if m.handles == nil {
+		m.handles = make(map[int]*operation)
+	}
+	m.handles[file] = op
+	return op, nil
+}
+
+// endHandles records what was read.
+func (m *Model) endHandles() (err error) {
+	for _, file := range slices.Sorted(maps.Keys(m.handles)) {
+		op := m.handles[file]
+		err = join(err, op.outcome(context.Background(), Event{File: m.content.files[file].Path, Bytes: op.done.Load(), Reason: "random access"}, nil))
+	}
+	return err
 }
 
 // fileReader is the io.ReaderAt of one file. It holds the context that it was
@@ -55,6 +96,7 @@ func (r *fileReader) ReadAt(p []byte, offset int64) (int, error) {
 		clear(p[:n]) // K45: nothing unverified, and nothing half, is left
 		return 0, r.op.fail(err)
 	}
+	r.op.done.Add(int64(n))
 	if n < len(p) {
 		return n, io.EOF
 	}
