@@ -12,52 +12,14 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
-	"oras.land/oras-go/v2/registry/remote/credentials"
 )
 
 // userAgent names the library; registries log it and rate-limit by it.
 const userAgent = "modelsec-go"
-
-// fileCredentials looks a host up in the files of Docker, then of podman. The
-// files are read at every call, which is once for every token, so that a
-// rotated credential is seen.
-func fileCredentials(ctx context.Context, host string) (Credential, error) {
-	store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
-	if err != nil {
-		return Credential{}, fmt.Errorf("Docker configuration: %w", err)
-	}
-	var fallbacks []credentials.Store
-	for _, path := range podmanFiles() {
-		// A missing file is an empty store.
-		s, err := credentials.NewStore(path, credentials.StoreOptions{})
-		if err != nil {
-			return Credential{}, fmt.Errorf("%s: %w", path, err)
-		}
-		fallbacks = append(fallbacks, s)
-	}
-	found, err := credentials.NewStoreWithFallbacks(store, fallbacks...).Get(ctx, credentials.ServerAddressFromRegistry(host))
-	return Credential(found), err
-}
-
-func podmanFiles() []string {
-	var files []string
-	if path := os.Getenv("REGISTRY_AUTH_FILE"); path != "" {
-		files = append(files, path)
-	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		files = append(files, filepath.Join(dir, "containers", "auth.json"))
-	}
-	if dir, err := os.UserHomeDir(); err == nil {
-		files = append(files, filepath.Join(dir, ".config", "containers", "auth.json"))
-	}
-	return files
-}
 
 // authorizer sends requests with the credential of one registry. The work is
 // that of oras-go, but for token services that the caller named: oras-go
@@ -85,7 +47,7 @@ func newAuthorizer(r *routes, name string, find func(ctx context.Context, host s
 	a.oras = &auth.Client{
 		Client:   a.http,
 		Header:   http.Header{"User-Agent": {userAgent}},
-		Cache:    auth.NewCache(),
+		Cache:    repositoryCache{auth.NewCache()},
 		ClientID: userAgent,
 		Credential: func(ctx context.Context, host string) (auth.Credential, error) {
 			found, err := a.credentials(ctx, host)

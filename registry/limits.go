@@ -48,6 +48,9 @@ const (
 	// headers, which servers cap at 16 KiB or less.
 	maxToken = 128 << 10
 
+	// maxAuthFile is far above what a login for every registry takes.
+	maxAuthFile = 1 << 20
+
 	// maxRedirects: registries redirect once, to their object store; some
 	// object stores redirect once more.
 	maxRedirects = 5

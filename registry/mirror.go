@@ -44,8 +44,8 @@ type Mirror struct {
 	// that containerd also sends.
 	Namespace bool
 
-	// Under restricts the mirror to repositories below this path, which is
-	// taken off when the mirror is asked. Empty: all.
+	// Under restricts the mirror to the repository of this path and those
+	// below, and is taken off when the mirror is asked. Empty: all.
 	Under string
 
 	// Header is sent with every request to the mirror, such as
@@ -94,43 +94,48 @@ func (m *mirror) Fetch(ctx context.Context, d ocispec.Descriptor, off, n int64) 
 // mirrors returns those of a repository.
 func (c *Client) mirrors(host, repository string) ([]*mirror, error) {
 	var found []*mirror
-	for _, m := range c.Hosts[host].Mirrors {
+	for i, m := range c.Hosts[host].Mirrors {
 		u, err := parseMirror(m)
 		if err != nil {
-			return nil, fmt.Errorf("mirror %q: %w", withoutAddresses(m.URL), err)
+			return nil, fmt.Errorf("mirror %d: %w", i, err) // the address may hold a secret
 		}
-		rest := repository
-		if m.Under != "" {
-			under := false
-			if rest, under = strings.CutPrefix(repository, strings.Trim(m.Under, "/")+"/"); !under {
-				continue
-			}
+		rest, ok := beneath(repository, m.Under)
+		if !ok {
+			continue
 		}
 		e := c.endpoint(u.Scheme, u.Host)
 		s := &remote{endpoint: e, base: e.base, repository: rest, header: m.Header, attempts: mirrorAttempts}
-		switch path := strings.Trim(u.Path, "/"); {
-		case path == "v2", path == "":
+		path := strings.Trim(u.Path, "/")
+		switch {
+		case path == "v2":
 		case strings.HasPrefix(path, "v2/"):
-			s.repository = strings.TrimPrefix(path, "v2/") + "/" + rest
+			s.repository = strings.Trim(strings.TrimPrefix(path, "v2/")+"/"+rest, "/")
 		case strings.HasSuffix(path, "/v2"):
 			base := *e.base
 			base.Path = "/" + path + "/"
 			s.base = &base
 		default:
-			s.repository = path + "/" + rest
+			s.repository = strings.Trim(path+"/"+rest, "/")
 		}
 		if !repositoryPattern.MatchString(s.repository) {
-			return nil, fmt.Errorf("mirror %q: path %.100q is not that of a repository", withoutAddresses(m.URL), s.repository)
+			return nil, fmt.Errorf("mirror %d: path %.100q is not that of a repository", i, s.repository)
 		}
 		if m.Namespace {
 			s.namespace = host
 		}
-		found = append(found, &mirror{store: s, name: "mirror " + u.Host, resolve: m.Resolve})
-		if path := strings.Trim(u.Path, "/"); path != "" {
-			found[len(found)-1].name += "/" + path
-		}
+		found = append(found, &mirror{store: s, name: strings.Trim("mirror "+u.Host+"/"+path, "/"), resolve: m.Resolve})
 	}
 	return found, nil
+}
+
+// beneath takes under off a repository that is there or below.
+func beneath(repository, under string) (rest string, ok bool) {
+	under = strings.Trim(under, "/")
+	if under == "" {
+		return repository, true
+	}
+	rest, ok = strings.CutPrefix(repository+"/", under+"/")
+	return strings.TrimSuffix(rest, "/"), ok
 }
 
 func parseMirror(m Mirror) (*url.URL, error) {

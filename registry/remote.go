@@ -6,7 +6,6 @@ package registry
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -74,7 +73,7 @@ func (r *remote) do(ctx context.Context, c call) (*http.Response, error) {
 	if c.attempts == 0 {
 		c.attempts = r.attempts
 	}
-	return r.endpoint.do(ctx, c)
+	return r.endpoint.do(context.WithValue(ctx, repositoryKey{}, r.repository), c)
 }
 
 func (r *remote) atContent(d ocispec.Descriptor) *url.URL {
@@ -216,108 +215,6 @@ func acceptFor(d ocispec.Descriptor) []string {
 		return manifestTypes
 	}
 	return []string{"*/*"}
-}
-
-func (r *remote) PushManifest(ctx context.Context, mediaType string, b []byte) (ocispec.Descriptor, error) {
-	const op = "push manifest"
-	m, d, err := checkPush(mediaType, b)
-	if err != nil {
-		return ocispec.Descriptor{}, r.fail(op, "", err)
-	}
-	header, err := r.putManifest(ctx, d, b, d.Digest.String())
-	if err != nil {
-		return ocispec.Descriptor{}, r.wrap(op, d.Digest.String(), err)
-	}
-	if m.Subject != nil {
-		if err := r.listReferrer(ctx, m, d, b, header.Get("OCI-Subject") != ""); err != nil {
-			return ocispec.Descriptor{}, r.wrap(op, d.Digest.String(), fmt.Errorf("listing it for its subject: %w", err))
-		}
-	}
-	return d, nil
-}
-
-// putManifest stores b under a tag or its digest.
-func (r *remote) putManifest(ctx context.Context, d ocispec.Descriptor, b []byte, reference string) (http.Header, error) {
-	r.written.Store(true)
-	resp, err := r.do(ctx, call{
-		method:   http.MethodPut,
-		url:      r.at("manifests", reference),
-		header:   http.Header{"Content-Type": {d.MediaType}},
-		body:     b,
-		scopes:   r.scopes(scopePush),
-		patience: commitTimeout,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusCreated {
-		return nil, r.refused("put", reference, resp)
-	}
-	resp.Body.Close()
-	return resp.Header, checkStored(resp, d.Digest)
-}
-
-// checkStored refuses a success that names another digest than ours.
-func checkStored(resp *http.Response, want digest.Digest) error {
-	if got := resp.Header.Get("Docker-Content-Digest"); got != "" && got != want.String() {
-		return fmt.Errorf("%w: registry stored %q", ErrInvalid, clip(got))
-	}
-	return nil
-}
-
-func (r *remote) Tag(ctx context.Context, d ocispec.Descriptor, tag string) error {
-	if err := errors.Join(checkTag(tag), checkDigest(d.Digest)); err != nil {
-		return r.fail("tag", "", err)
-	}
-	found, b, err := r.manifest(ctx, "tag", d.Digest.String())
-	if err != nil {
-		return err
-	}
-	if _, err := r.putManifest(ctx, found, b, tag); err != nil {
-		return r.wrap("tag", tag, err)
-	}
-	return nil
-}
-
-func (r *remote) Delete(ctx context.Context, d ocispec.Descriptor) error {
-	ref := d.Digest.String()
-	if err := checkRange(d, 0, d.Size); err != nil {
-		return r.fail("delete", "", err)
-	}
-	r.written.Store(true)
-	if isManifest(d.MediaType) {
-		// The entry first: a listing never names what is gone.
-		_, b, err := r.manifest(ctx, "delete", ref)
-		if err != nil {
-			return err
-		}
-		m, _, err := parseManifest(d.MediaType, b)
-		if err != nil {
-			return r.fail("delete", ref, err)
-		}
-		if m.Subject != nil {
-			if err := r.unlistReferrer(ctx, m, d); err != nil {
-				return r.wrap("delete", ref, fmt.Errorf("removing it from the listing of its subject: %w", err))
-			}
-		}
-	}
-	resp, err := r.do(ctx, call{method: http.MethodDelete, url: r.atContent(d), scopes: r.scopes(scopeDelete)})
-	if err != nil {
-		return r.fail("delete", ref, err)
-	}
-	switch resp.StatusCode {
-	case http.StatusOK, http.StatusAccepted, http.StatusNoContent:
-		resp.Body.Close()
-		return nil
-	}
-	err = r.refused("delete", ref, resp)
-	if errors.Is(err, ErrNotFound) {
-		// Some registries have no such route, and say so in the same way.
-		if there, hasErr := r.Has(ctx, d); hasErr == nil && there {
-			err = r.failStatus("delete", ref, http.StatusNotFound, ErrUnsupported)
-		}
-	}
-	return err
 }
 
 // fetchManifest serves ranges of manifests, for which registries have none.

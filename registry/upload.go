@@ -10,14 +10,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // Create begins an upload in the one form with the digest last that every
@@ -272,40 +269,4 @@ func (w *remoteWriter) Close() error {
 	}
 	w.store.abandon(w.ctx, session)
 	return nil
-}
-
-// Mount asks for a blob of another repository of the same host.
-func (r *remote) Mount(ctx context.Context, d ocispec.Descriptor, fromRepository string) (bool, error) {
-	ref := d.Digest.String()
-	if err := checkRange(d, 0, d.Size); err != nil {
-		return false, r.fail("mount", "", err)
-	}
-	if !repositoryPattern.MatchString(fromRepository) {
-		return false, r.fail("mount", ref, fmt.Errorf("source %.100q is not the path of a repository", fromRepository))
-	}
-	u := r.at("blobs", "uploads/")
-	u.RawQuery = url.Values{"mount": {ref}, "from": {fromRepository}}.Encode()
-	resp, err := r.do(ctx, call{
-		method: http.MethodPost,
-		url:    u,
-		scopes: slices.Concat(r.scopes(scopePush), []string{auth.ScopeRepository(fromRepository, auth.ActionPull)}),
-	})
-	if err != nil {
-		return false, r.fail("mount", ref, err)
-	}
-	switch resp.StatusCode {
-	case http.StatusCreated:
-		resp.Body.Close()
-		if err := checkStored(resp, d.Digest); err != nil {
-			return false, r.fail("mount", ref, err)
-		}
-		return true, nil
-	case http.StatusAccepted:
-		resp.Body.Close()
-		if session, err := r.location(resp); err == nil {
-			r.abandon(ctx, session)
-		}
-		return false, nil
-	}
-	return false, r.refused("mount", ref, resp)
 }

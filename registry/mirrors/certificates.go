@@ -1,0 +1,112 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package mirrors
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"path/filepath"
+)
+
+// certify makes the TLS configuration of a host from ca and client.
+func (c *containerdReader) certify(host string, h containerdHost, dir string) error {
+	authorities, err := texts(h.CA)
+	if err != nil {
+		return fmt.Errorf("ca: %w", err)
+	}
+	clients, err := pairs(h.Client)
+	if err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	if len(authorities)+len(clients) == 0 {
+		return nil
+	}
+	made := fmt.Sprintf("%q %q %q", dir, authorities, clients)
+	if other, ok := c.certificates[host]; ok && other != made {
+		return fmt.Errorf("%s has other certificates elsewhere", host)
+	}
+	c.certificates[host] = made
+	within := func(p string) string {
+		if filepath.IsAbs(p) {
+			return p
+		}
+		return filepath.Join(dir, p)
+	}
+	config := new(tls.Config)
+	if len(authorities) > 0 {
+		if config.RootCAs, err = x509.SystemCertPool(); err != nil {
+			config.RootCAs = x509.NewCertPool()
+		}
+	}
+	for _, p := range authorities {
+		b, err := readFile(within(p))
+		if err != nil {
+			return fmt.Errorf("ca: %w", err)
+		}
+		if !config.RootCAs.AppendCertsFromPEM(b) {
+			return fmt.Errorf("ca: %s holds no certificate", within(p))
+		}
+	}
+	for _, pair := range clients {
+		certificate, err := tls.LoadX509KeyPair(within(pair[0]), within(pair[1]))
+		if err != nil {
+			return fmt.Errorf("client: %w", err)
+		}
+		config.Certificates = append(config.Certificates, certificate)
+	}
+	own := c.hosts[host]
+	own.TLS = config
+	c.hosts[host] = own
+	return nil
+}
+
+// texts reads a string or an array of them.
+func texts(v any) ([]string, error) {
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case string:
+		return []string{v}, nil
+	case []any:
+		var all []string
+		for _, one := range v {
+			s, ok := one.(string)
+			if !ok {
+				return nil, errors.New("want text or an array of texts")
+			}
+			all = append(all, s)
+		}
+		return all, nil
+	}
+	return nil, errors.New("want text or an array of texts")
+}
+
+// pairs reads files that hold a certificate and its key: one name for both, or
+// an array of names, or of pairs of names.
+func pairs(v any) ([][2]string, error) {
+	array, ok := v.([]any)
+	if !ok {
+		array = []any{v}
+		if v == nil {
+			return nil, nil
+		}
+	}
+	var all [][2]string
+	for _, one := range array {
+		names, err := texts(one)
+		switch {
+		case err != nil:
+			return nil, err
+		case len(names) == 1 || len(names) == 2 && names[1] == "":
+			all = append(all, [2]string{names[0], names[0]})
+		case len(names) == 2:
+			all = append(all, [2]string{names[0], names[1]})
+		default:
+			return nil, errors.New("want a certificate and its key")
+		}
+	}
+	return all, nil
+}
