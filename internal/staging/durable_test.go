@@ -52,6 +52,8 @@ func TestAFailedSyncIsFinal(t *testing.T) {
 	}
 }
 
+// TestNothingIsRenamedBeforeItIsSynced holds the order of operations to what
+// survives a loss of power.
 func TestNothingIsRenamedBeforeItIsSynced(t *testing.T) {
 	for place, inside := range places {
 		t.Run(place, func(t *testing.T) {
@@ -110,6 +112,8 @@ func TestNothingIsRenamedBeforeItIsSynced(t *testing.T) {
 	}
 }
 
+// TestALossOfPowerCostsOnlyWhatWasNotSynced stops everything at operation n,
+// tears what was written and not synced, and pulls again.
 func TestALossOfPowerCostsOnlyWhatWasNotSynced(t *testing.T) {
 	errPower := errors.New("no power")
 	for place, inside := range places {

@@ -218,8 +218,3 @@ func TestAbortKeepsWhatIsHalfMoved(t *testing.T) {
 		}
 	}
 }
-
-// TestNothingIsRenamedBeforeItIsSynced holds the order of operations to what
-// survives a loss of power.
-// TestALossOfPowerCostsOnlyWhatWasNotSynced stops everything at operation n,
-// tears what was written and not synced, and pulls again.

@@ -102,14 +102,6 @@ func TestAnotherIDIsNotResumed(t *testing.T) {
 	}
 }
 
-// TestCreateDoesNotResumeWhatOthersCouldTouch plants one thing each in what an
-// earlier process left: Create must take a new directory, publish from it, and
-// change neither the planted thing nor what it points to.
-// chown gives a file to a user that no system uses.
-// TestADirectoryThatIsSwappedWhileItIsOpenedIsNotUsed puts a link to another
-// directory in the place of one that was looked at and is about to be opened.
-// TestCreateResumesInAStickyParent: others can write /tmp, but not rename or
-// remove what is ours there.
 func TestALiveProcessKeepsItsDirectory(t *testing.T) {
 	dest := filepath.Join(t.TempDir(), "model")
 	first, second := create(t, dest), create(t, dest)

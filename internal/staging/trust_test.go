@@ -17,6 +17,9 @@ import (
 	"github.com/modelsec/modelsec-go/internal/staging"
 )
 
+// TestCreateDoesNotResumeWhatOthersCouldTouch plants one thing each in what an
+// earlier process left: Create must take a new directory, publish from it, and
+// change neither the planted thing nor what it points to.
 func TestCreateDoesNotResumeWhatOthersCouldTouch(t *testing.T) {
 	replace := func(name string, plant func(name, victim string) error) func(dir, victim string) error {
 		return func(dir, victim string) error {
@@ -87,6 +90,7 @@ func TestCreateDoesNotResumeWhatOthersCouldTouch(t *testing.T) {
 	}
 }
 
+// chown gives a file to a user that no system uses.
 func chown(name string) error { return os.Lchown(name, 54321, 54321) }
 
 func needRoot(t *testing.T) {
@@ -100,6 +104,8 @@ func needRoot(t *testing.T) {
 	t.Skip("needs the superuser")
 }
 
+// TestADirectoryThatIsSwappedWhileItIsOpenedIsNotUsed puts a link to another
+// directory in the place of one that was looked at and is about to be opened.
 func TestADirectoryThatIsSwappedWhileItIsOpenedIsNotUsed(t *testing.T) {
 	for name, c := range map[string]struct {
 		inside   bool
@@ -139,6 +145,8 @@ func TestADirectoryThatIsSwappedWhileItIsOpenedIsNotUsed(t *testing.T) {
 	}
 }
 
+// TestCreateResumesInAStickyParent: others can write /tmp, but not rename or
+// remove what is ours there.
 func TestCreateResumesInAStickyParent(t *testing.T) {
 	dest, _ := kept(t)
 	if err := os.Chmod(filepath.Dir(dest), 0o777|fs.ModeSticky); err != nil {
