@@ -7,6 +7,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -14,6 +17,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 
 	godigest "github.com/opencontainers/go-digest"
@@ -36,6 +40,10 @@ const maxJournalLine = 4 << 20
 // with a proof under the data key; the key is in the journal wrapped for the
 // recipients, and unless an identity of the client opens it, the push starts
 // over with a new key.
+//
+// Anybody can wrap a key for a recipient, and whoever chose the data key reads
+// the model. So the first line bears a MAC under a secret of an identity of the
+// client, and without one that matches, the push starts over as well.
 type journal struct {
 	mu     sync.Mutex
 	f      *os.File
@@ -48,6 +56,44 @@ type journalHead struct {
 	Version int             `json:"version"`
 	Plan    godigest.Digest `json:"plan"`
 	Grant   []byte          `json:"grant,omitempty"`
+	MAC     []byte          `json:"mac,omitempty"`
+}
+
+// sum is the MAC of a first line under the secret of an identity.
+func (h journalHead) sum(secret string) ([]byte, error) {
+	key, err := hkdf.Key(sha256.New, []byte(secret), nil, "modelsec/v1/journal", sha256.Size)
+	if err != nil {
+		return nil, err
+	}
+	m := hmac.New(sha256.New, key)
+	m.Write([]byte(h.Plan))
+	m.Write(h.Grant)
+	return m.Sum(nil), nil
+}
+
+// keyFile is an identity whose private key is at hand, as those of key files
+// are. Key services have no secret to show, and are not asked about a file that
+// nobody signed (K14).
+type keyFile interface {
+	encrypt.Identity
+	PEM() string
+}
+
+func (c *Client) keyFiles() (out []keyFile) {
+	for _, id := range c.Identities {
+		if k, ok := id.(keyFile); ok && !encrypt.CallsOut(id) {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// mine reports whether an identity of the client made the first line.
+func (h journalHead) mine(ids []keyFile) bool {
+	return slices.ContainsFunc(ids, func(id keyFile) bool {
+		sum, err := h.sum(id.PEM())
+		return err == nil && hmac.Equal(sum, h.MAC)
+	})
 }
 
 // journalPart is any other line: a layer that the registry has.
@@ -87,7 +133,7 @@ func (p *pushPlan) fingerprint(repository string) (godigest.Digest, error) {
 
 // openJournal takes a journal up, or starts it anew. It sets the key and
 // artifact id of an encrypted push.
-func (u *uploader) openJournal(ctx context.Context, path string, recipients []encrypt.Recipient, repository string) error {
+func (u *uploader) openJournal(ctx context.Context, path string, recipients []encrypt.Recipient, repository string) (err error) {
 	fingerprint, err := u.plan.fingerprint(repository)
 	if err != nil {
 		return err
@@ -105,6 +151,11 @@ func (u *uploader) openJournal(ctx context.Context, path string, recipients []en
 	}
 	j := &journal{f: f, parts: make(map[int]journalPart)}
 	u.journal = j
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
 	if err := u.takeUp(ctx, j, fingerprint); err == nil {
 		return nil
 	} else if info != nil && info.Size() > 0 {
@@ -131,6 +182,9 @@ func (u *uploader) takeUp(ctx context.Context, j *journal, fingerprint godigest.
 	var key *encrypt.Key
 	var id [16]byte
 	if u.encrypted() {
+		if !head.mine(u.c.keyFiles()) {
+			return errors.New("no key file of the client made it")
+		}
 		g, err := encrypt.ParseGrant(head.Grant)
 		if err != nil {
 			return err
@@ -181,6 +235,11 @@ func (u *uploader) startJournal(ctx context.Context, j *journal, fingerprint god
 		g := encrypt.Grant{ArtifactID: b.ArtifactID, Commitment: b.Commitment, Manifest: b.Manifest, Recipients: stanzas}
 		if head.Grant, err = g.Encode(); err != nil {
 			return err
+		}
+		if ids := u.c.keyFiles(); len(ids) > 0 {
+			if head.MAC, err = head.sum(ids[0].PEM()); err != nil {
+				return err
+			}
 		}
 		if j.prover, err = encrypt.NewProver(u.key, u.id, fingerprint); err != nil {
 			return err

@@ -75,9 +75,9 @@ type PushOptions struct {
 
 	// Journal is a file that remembers what was uploaded, so that a push that
 	// was killed goes on where it was when it is repeated with the same source
-	// and options. An encrypted push goes on only if an identity of the client
-	// opens what the recipients can open, since it must use the same key. The
-	// file is removed when the push is complete. Empty: none.
+	// and options. An encrypted push must use the same key, so it goes on only
+	// if an identity of the client, a key file, opens what the recipients can
+	// open. The file is removed when the push is complete. Empty: none.
 	Journal string
 
 	segmentSize int64 // tests only: small artifacts with many segments
