@@ -76,7 +76,7 @@ func split(name string) (host, path string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	if ref.Name != probe {
+	if ref.Name != probe || strings.HasPrefix(probe, "oci:") {
 		return "", "", fmt.Errorf("%q is not the name of a host or repository", name)
 	}
 	return host, path, nil
