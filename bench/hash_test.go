@@ -1,0 +1,54 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bench measures the stages of a transfer, each by itself, and whole
+// transfers within one process. Numbers beside other tools come from ./compare.
+package bench
+
+import (
+	"crypto/rand"
+	"testing"
+
+	"github.com/modelsec/modelsec-go/internal/digest"
+	"github.com/modelsec/modelsec-go/internal/index"
+)
+
+// segmentSize is that of every model up to 256 GiB.
+const segmentSize = index.DefaultSegmentSize
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+// BenchmarkHashSegment is what one core hashes.
+func BenchmarkHashSegment(b *testing.B) {
+	segment := random(segmentSize)
+	b.SetBytes(segmentSize)
+	for b.Loop() {
+		digest.Sum(segment)
+	}
+}
+
+// BenchmarkHashSegments is what all cores hash, each its own segment.
+func BenchmarkHashSegments(b *testing.B) {
+	b.SetBytes(segmentSize)
+	b.RunParallel(func(pb *testing.PB) {
+		segment := random(segmentSize)
+		for pb.Next() {
+			digest.Sum(segment)
+		}
+	})
+}
+
+// BenchmarkHashBlob is the digest of a layer while it is pushed: one stream,
+// which no second core can help with.
+func BenchmarkHashBlob(b *testing.B) {
+	piece := random(segmentSize)
+	h := digest.New()
+	b.SetBytes(segmentSize)
+	for b.Loop() {
+		h.Write(piece)
+	}
+}
