@@ -45,7 +45,7 @@ func (t *tool) copyCommand() *cobra.Command {
 		},
 	}
 	x.define(c)
-	c.Flags().StringVar(&grants, "grants", grantModes[0], "none or all")
+	c.Flags().StringVar(&grants, "grants", grantModes[0], "`none|all`: whether the copy can be opened by those who can open the original")
 	t.complete(c, "grants", grantModes...)
 	return c
 }

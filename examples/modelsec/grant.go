@@ -60,7 +60,7 @@ func (t *tool) grantCommand() *cobra.Command {
 	o.identities.define(c)
 	f := c.Flags()
 	f.StringArrayVar(&o.recipients, "recipient", nil, "public key `file` of who shall open the model (may be repeated)")
-	f.StringVar(&o.signKey, "sign-key", "", "private key `file` to sign the grant with; readers who keep their key in a key service use signed grants only")
+	f.StringVar(&o.signKey, "sign-key", "", "private key `file` to sign the grant with; readers whose key is in a key service use\nsigned grants only")
 	f.StringVar(&o.notAfter, "not-after", "", "`time` (RFC 3339) after which readers stop using the grant")
 	require(c, "recipient", "identity")
 	return c

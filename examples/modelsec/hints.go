@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"strings"
@@ -42,6 +43,8 @@ func (t *tool) hint(status int, err error) string {
 		return "--exclude GLOB leaves files out, --follow-symlinks pushes what links point to"
 	case errors.Is(err, modelsec.ErrLimit):
 		return "--memory gives the command more room"
+	case t.verb == "pull" && errors.Is(err, fs.ErrExist):
+		return "pull to a directory that is absent or empty"
 	case status == statusRefused:
 		return "these are not the bytes that were published: fetch from another place, and tell whoever runs this one"
 	case status == statusRegistry:

@@ -9,6 +9,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -42,8 +44,8 @@ func startRegistry(t *testing.T, deletes bool) string {
 		t.Fatal(err)
 	}
 	c := exec.Command(program, "serve", config)
-	var log bytes.Buffer // of every 404, which are part of the protocol
-	c.Stderr = &log
+	var output bytes.Buffer // of every 404, which are part of the protocol
+	c.Stderr = &output
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +63,7 @@ func startRegistry(t *testing.T, deletes bool) string {
 	}
 	c.Process.Kill()
 	c.Wait()
-	t.Fatalf("docker-registry does not answer at %s:\n%s", address, &log)
+	t.Fatalf("docker-registry does not answer at %s:\n%s", address, &output)
 	return ""
 }
 
@@ -79,7 +81,7 @@ func startGate(t *testing.T, registry string) (address string, certificate []byt
 		r.SetXForwarded()
 		r.Out.Host = r.In.Host // or the registry would send its clients around us
 	}}
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if user, password, _ := req.BasicAuth(); user != gateUser || password != gatePassword {
 			w.Header().Set("WWW-Authenticate", `Basic realm="gate"`)
 			w.WriteHeader(http.StatusUnauthorized)
@@ -87,6 +89,8 @@ func startGate(t *testing.T, registry string) (address string, certificate []byt
 		}
 		forward.ServeHTTP(w, req)
 	}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that do not trust the certificate
+	s.StartTLS()
 	t.Cleanup(s.Close)
 	return strings.TrimPrefix(s.URL, "https://"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 }

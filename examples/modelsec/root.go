@@ -38,6 +38,7 @@ A reference is host/path[:tag][@sha256:digest], or oci:DIR[:tag][@sha256:digest]
 for an image layout on disk. There is no default host. Credentials are those of
 docker login and podman login.
 
+The policy is that of --policy or --key, else the file that MODELSEC_POLICY names.
 Results go to standard output, everything else to standard error.
 
 Exit status:

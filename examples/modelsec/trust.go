@@ -33,10 +33,10 @@ type trust struct {
 
 func (x *trust) define(c *cobra.Command) {
 	f := c.Flags()
-	f.StringArrayVar(&x.keys, "key", nil, "public key `file`: the model must be signed by one of these, and released under the name and tag asked for (may be repeated)")
+	f.StringArrayVar(&x.keys, "key", nil, "public key `file`: the model must be signed by one of these, and released under the name\nand tag asked for (may be repeated)")
 	f.StringVar(&x.policy, "policy", "", "policy `file` (default: $"+policyVariable+", unless --key is given)")
-	f.StringVar(&x.name, "name", "", "with --key, the `name` of the model in its release, where it is not the path of the reference;\nwith --policy, the repository host/path that the reference stands for")
-	f.StringArrayVar(&x.bundles, "bundle", nil, "attestation `file` (Sigstore bundle) to judge beside those at the registry (may be repeated)")
+	f.StringVar(&x.name, "name", "", "with --key, the `name` of the model in its release, where that is not the path of the\nreference; with --policy, the repository host/path that the reference stands for")
+	f.StringArrayVar(&x.bundles, "bundle", nil, "attestation `file` (Sigstore bundle) to judge beside those at the registry\n(may be repeated)")
 	c.MarkFlagsMutuallyExclusive("key", "policy")
 }
 
