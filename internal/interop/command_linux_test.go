@@ -41,13 +41,6 @@ func newCommand(t *testing.T) *command {
 	return c
 }
 
-// cleanEnv is an environment in which no credential or setting is found.
-func cleanEnv(t *testing.T) []string {
-	t.Helper()
-	home := t.TempDir()
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "DOCKER_CONFIG=" + home, "TMPDIR=" + t.TempDir()}
-}
-
 func (c *command) key(name string) string { return filepath.Join(c.keys, name) }
 
 // text reads a key file.

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,9 +42,8 @@ func (c *cosign) run(t *testing.T, args ...string) (stdout []byte, err error) {
 	cmd.Dir, cmd.Env = t.TempDir(), c.env
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	stdout, err = cmd.Output()
-	if err != nil {
-		t.Logf("cosign %s: %v\n%s", args[0], err, stderr.String())
+	if stdout, err = cmd.Output(); err != nil {
+		err = fmt.Errorf("cosign %s: %w\n%s", args[0], err, stderr.String())
 	}
 	return stdout, err
 }
@@ -83,7 +83,7 @@ func TestCosignVerifiesWhatCommandPushed(t *testing.T) {
 					for _, predicateType := range []string{"slsaprovenance1", provenance.PredicateRelease} {
 						out, err := cosign.verify(t, c.key("signing.pub"), predicateType, ref)
 						if err != nil {
-							t.Errorf("cosign refuses the %s of %s", predicateType, ref)
+							t.Errorf("%s of %s: %v", predicateType, ref, err)
 						}
 						saysOf(t, out, pinned)
 					}

@@ -44,3 +44,10 @@ func folder(t *testing.T, variable string, below ...string) string {
 	}
 	return dir
 }
+
+// cleanEnv is an environment in which no credential or setting is found.
+func cleanEnv(t *testing.T) []string {
+	t.Helper()
+	home := t.TempDir()
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "DOCKER_CONFIG=" + home, "TMPDIR=" + t.TempDir()}
+}
