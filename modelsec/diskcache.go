@@ -15,6 +15,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -57,7 +58,8 @@ func segmentName(digest []byte) string {
 // get fills buf with a segment, if there is a file of exactly that size. The
 // bytes are not verified.
 func (c *diskCache) get(digest, buf []byte) bool {
-	f, err := c.root.Open(segmentName(digest))
+	// A pipe in place of the file must not make us wait for its writer.
+	f, err := c.root.OpenFile(segmentName(digest), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return false
 	}

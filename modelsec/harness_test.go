@@ -375,3 +375,6 @@ func releaseOf(t testing.TB, o registry.Opener, d ocispec.Descriptor) provenance
 
 // settle waits, in a bubble, until everything else waits too.
 func settle() { synctest.Wait() }
+
+// untag is the repository of a reference that ends in a tag.
+func untag(ref string) string { return ref[:strings.LastIndexByte(ref, ':')] }
