@@ -364,6 +364,73 @@ func TestCredentialsComeFromDockerThenPodman(t *testing.T) {
 	}
 }
 
+// Podman's files may hold a credential for a part of a host. It is shown for
+// that part and for nothing else.
+func TestCredentialsOfNamespacesStayThere(t *testing.T) {
+	server := ociserver.New()
+	var mu sync.Mutex
+	shown := make(map[string]string) // by path, the last user
+	host := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, _, ok := r.BasicAuth()
+		mu.Lock()
+		shown[r.URL.Path] = user
+		mu.Unlock()
+		if !ok {
+			w.Header().Set("WWW-Authenticate", "Basic")
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		server.ServeHTTP(w, r)
+	}))
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("DOCKER_CONFIG", home)
+	t.Setenv("XDG_RUNTIME_DIR", home)
+	t.Setenv("REGISTRY_AUTH_FILE", filepath.Join(home, "auth.json"))
+	key := func(user string) string {
+		return fmt.Sprintf(`{"auth":%q}`, base64.StdEncoding.EncodeToString([]byte(user+":"+secret)))
+	}
+	for _, c := range []struct {
+		file string
+		want map[string]string // user, by repository; "": none is shown
+	}{
+		{`{"auths":{"HOST/team":` + key("team") + `,"HOST/team/model":` + key("model") + `}}`,
+			map[string]string{"team/model": "model", "team/model/sub": "model", "team/other": "team", "teams/model": "", "other": ""}},
+		{`{"auths":{"HOST/team":` + key("team") + `,"HOST":` + key("host") + `}}`,
+			map[string]string{"team/model": "team", "other/model": "host"}},
+		{`{"auths":{"HOST/team":` + key("team") + `,"https://HOST/v1/":` + key("legacy") + `}}`,
+			map[string]string{"team/model": "team", "other/model": "legacy"}},
+		{`{}`, map[string]string{"team/model": ""}},
+		{``, map[string]string{"team/model": ""}},
+	} {
+		text := strings.ReplaceAll(c.file, "HOST", host)
+		if err := os.WriteFile(filepath.Join(home, "auth.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		client := new(registry.Client)
+		// Twice, because passwords are kept.
+		for range 2 {
+			for repository, want := range c.want {
+				_, err := open(t, client, host+"/"+repository).Resolve(t.Context(), "v1")
+				if wantErr := registry.ErrNotFound; want != "" && !errors.Is(err, wantErr) || want == "" && !errors.Is(err, registry.ErrUnauthorized) {
+					t.Errorf("%s: %s: got error %v", c.file, repository, err)
+				}
+				if got := shown["/v2/"+repository+"/manifests/v1"]; got != want {
+					t.Errorf("%s: %s: got user %q, want %q", c.file, repository, got, want)
+				}
+			}
+		}
+	}
+	for _, text := range []string{"{", "[]", `{"auths":[]}`, strings.Repeat(" ", 2<<20)} {
+		if err := os.WriteFile(filepath.Join(home, "auth.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := open(t, new(registry.Client), host+"/team/model").Resolve(t.Context(), "v1"); err == nil || errors.Is(err, registry.ErrNotFound) {
+			t.Errorf("%.10q: got error %v, want one about the file", text, err)
+		}
+	}
+}
+
 func TestCredentialsAreNotPrinted(t *testing.T) {
 	c := registry.Credential{Username: "user", Password: secret, RefreshToken: secret, AccessToken: secret}
 	if s := fmt.Sprintf("%v %+v %#v %s", c, c, c, &c); strings.Contains(s, secret) {

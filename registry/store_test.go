@@ -79,3 +79,7 @@ func TestRemote(t *testing.T) {
 		})
 	}
 }
+
+func TestRemoteFaults(t *testing.T) {
+	registrytest.RunFaults(t, func(t *testing.T, server http.Handler) registry.WriteStore { return remote(t, server) })
+}

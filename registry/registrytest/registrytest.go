@@ -27,7 +27,8 @@ import (
 // A store that answers registry.ErrUnsupported to Delete is not tested
 // further in that respect, and one that keeps the tags of deleted manifests
 // is only reported. Whether a registry has the referrers API makes no
-// difference to the contract. A registry behind the store must compare the
+// difference to the contract. What registry.Putter and registry.Sourced promise
+// is tested where a store implements them. A registry behind the store must compare the
 // digest of an upload with its bytes.
 func Run(t *testing.T, open func(t *testing.T) registry.WriteStore) {
 	for _, test := range []struct {
@@ -44,6 +45,8 @@ func Run(t *testing.T, open func(t *testing.T) registry.WriteStore) {
 		{"CloseAbandonsTheBlob", testAbandon},
 		{"WriterEndsWithCommit", testWriterEnds},
 		{"CreateServesConcurrentWriters", testConcurrentWriters},
+		{"PutStoresTheWhole", testPut},
+		{"SourcesServeOrFail", testSources},
 		{"ResolveFindsTagsAndDigests", testResolve},
 		{"PushManifestRefusesAmbiguity", testAmbiguity},
 		{"TagMoves", testTagMoves},
