@@ -102,7 +102,7 @@ func (t *tool) doctor(ctx context.Context, target string, o doctorFlags) error {
 	}
 	remote := len(x.checks)
 	x.machine()
-	x.keys(o)
+	x.keys(ctx, o)
 
 	out := doctorResult{Ref: ref.String(), OK: true, Checks: x.checks}
 	status := statusDone

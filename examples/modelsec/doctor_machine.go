@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"crypto/fips140"
 	"errors"
 	"os"
@@ -31,7 +32,7 @@ func (x *examination) machine() {
 }
 
 // keys checks that every file given is one of its kind.
-func (x *examination) keys(o doctorFlags) {
+func (x *examination) keys(ctx context.Context, o doctorFlags) {
 	for _, path := range o.trust.keys {
 		_, _, err := loadPublicKey(path)
 		x.file("key", path, "public key", err)
@@ -55,7 +56,7 @@ func (x *examination) keys(o doctorFlags) {
 			continue
 		}
 		if err == nil {
-			_, err = o.identities.loadOne(x.t, path)
+			_, err = o.identities.loadOne(ctx, x.t, path)
 		}
 		if errors.Is(err, encrypt.ErrFIPS) {
 			x.note("identity", checkFail, "use an identity without a passphrase while FIPS 140-3 is enforced", "%s: %v", path, err)

@@ -96,7 +96,7 @@ func (t *tool) grant(ctx context.Context, target string, o grantFlags) error {
 	if client.Bundles, err = o.trust.evidence(); err != nil {
 		return err
 	}
-	if client.Identities, err = o.identities.load(t); err != nil {
+	if client.Identities, err = o.identities.load(ctx, t); err != nil {
 		return err
 	}
 	d, err := client.Grant(ctx, target, policy, recipients, &options)

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"errors"
 	"fmt"
@@ -116,10 +117,10 @@ func (i *identityFlags) define(c *cobra.Command) {
 }
 
 // load reads the identities and asks for passphrases where they need one.
-func (i *identityFlags) load(t *tool) ([]encrypt.Identity, error) {
+func (i *identityFlags) load(ctx context.Context, t *tool) ([]encrypt.Identity, error) {
 	var out []encrypt.Identity
 	for _, path := range i.files {
-		id, err := i.loadOne(t, path)
+		id, err := i.loadOne(ctx, t, path)
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +129,7 @@ func (i *identityFlags) load(t *tool) ([]encrypt.Identity, error) {
 	return out, nil
 }
 
-func (i *identityFlags) loadOne(t *tool, path string) (encrypt.Identity, error) {
+func (i *identityFlags) loadOne(ctx context.Context, t *tool, path string) (encrypt.Identity, error) {
 	text, err := readKeyFile(path)
 	if err != nil {
 		return nil, err
@@ -145,7 +146,7 @@ func (i *identityFlags) loadOne(t *tool, path string) (encrypt.Identity, error) 
 		}
 		return id, nil
 	}
-	passphrase, err := i.passphrase(t, path)
+	passphrase, err := i.passphrase(ctx, t, path)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +168,7 @@ func protected(text []byte) bool {
 	return strings.HasPrefix(strings.TrimSpace(string(text)), "-----BEGIN MODELSEC ENCRYPTED IDENTITY-----")
 }
 
-func (i *identityFlags) passphrase(t *tool, path string) ([]byte, error) {
+func (i *identityFlags) passphrase(ctx context.Context, t *tool, path string) ([]byte, error) {
 	if i.passphraseFile != "" {
 		return readPassphrase(i.passphraseFile)
 	}
@@ -175,9 +176,29 @@ func (i *identityFlags) passphrase(t *tool, path string) ([]byte, error) {
 	if !term.IsTerminal(fd) {
 		return nil, usagef("%s is under a passphrase, and there is no terminal to ask on", path).hinted("--passphrase-file F")
 	}
+	// A read from a terminal cannot be cancelled, and an interrupted one would
+	// leave the echo off.
+	state, err := term.GetState(fd)
+	if err != nil {
+		return nil, err
+	}
 	fmt.Fprintf(t.stderr, "Passphrase of %s: ", visible(path))
 	defer fmt.Fprintln(t.stderr)
-	return term.ReadPassword(fd)
+	type answer struct {
+		passphrase []byte
+		err        error
+	}
+	typed := make(chan answer, 1)
+	go func() {
+		b, err := term.ReadPassword(fd)
+		typed <- answer{b, err}
+	}()
+	select {
+	case a := <-typed:
+		return a.passphrase, a.err
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), term.Restore(fd, state))
+	}
 }
 
 // readPassphrase leaves out the line end that editors add.

@@ -127,7 +127,7 @@ func (t *tool) pull(ctx context.Context, target, dir string, x trust, ids identi
 	if client.Bundles, err = x.evidence(); err != nil {
 		return err
 	}
-	if client.Identities, err = ids.load(t); err != nil {
+	if client.Identities, err = ids.load(ctx, t); err != nil {
 		return err
 	}
 	report, err := client.Pull(ctx, target, dir, policy, &modelsec.ExtractOptions{Include: include})
