@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -175,25 +174,6 @@ func TestMirrorHeadersStayWithTheMirror(t *testing.T) {
 		}
 		if req.Header.Get("Range") != "bytes=10-19" {
 			t.Errorf("Range is %q", req.Header.Get("Range"))
-		}
-	}
-}
-
-func TestMirrorUsesTheTLSOfItsOwnHost(t *testing.T) {
-	server := httptest.NewUnstartedServer(ociserver.New())
-	server.Config.ErrorLog = quiet
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	mirror, host := strings.TrimPrefix(server.URL, "https://"), serve(t, ociserver.New())
-	for _, trusted := range []bool{false, true} {
-		hosts := map[string]registry.Host{host: {Mirrors: []registry.Mirror{{URL: server.URL}}}}
-		if trusted {
-			hosts[mirror] = registry.Host{TLS: trusting(server)}
-		}
-		s := open(t, &registry.Client{Credentials: anonymous, Hosts: hosts}, host+"/team/model")
-		_, err := s.(registry.Sourced).Sources()[0].Fetch(t.Context(), ocispec.Descriptor{Digest: someDigest, Size: 1}, 0, 1)
-		if err == nil || errors.Is(err, registry.ErrNotFound) != trusted {
-			t.Errorf("trusted %v: got error %v", trusted, err)
 		}
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/modelsec/modelsec-go/internal/ociserver"
 	"github.com/modelsec/modelsec-go/registry"
 )
@@ -87,5 +89,24 @@ func TestClientCertificateIsShown(t *testing.T) {
 	}
 	if shown == 0 {
 		t.Error("GetClientCertificate was not asked")
+	}
+}
+
+func TestMirrorUsesTheTLSOfItsOwnHost(t *testing.T) {
+	server := httptest.NewUnstartedServer(ociserver.New())
+	server.Config.ErrorLog = quiet
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	mirror, host := strings.TrimPrefix(server.URL, "https://"), serve(t, ociserver.New())
+	for _, trusted := range []bool{false, true} {
+		hosts := map[string]registry.Host{host: {Mirrors: []registry.Mirror{{URL: server.URL}}}}
+		if trusted {
+			hosts[mirror] = registry.Host{TLS: trusting(server)}
+		}
+		s := open(t, &registry.Client{Credentials: anonymous, Hosts: hosts}, host+"/team/model")
+		_, err := s.(registry.Sourced).Sources()[0].Fetch(t.Context(), ocispec.Descriptor{Digest: someDigest, Size: 1}, 0, 1)
+		if err == nil || errors.Is(err, registry.ErrNotFound) != trusted {
+			t.Errorf("trusted %v: got error %v", trusted, err)
+		}
 	}
 }
