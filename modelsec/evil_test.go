@@ -9,7 +9,9 @@ import (
 	"encoding/json"
 	"io"
 	"iter"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -47,6 +49,9 @@ type evil struct {
 	// before may fail an operation: resolve, fetch, referrers, create, commit,
 	// push, tag or delete, on a tag or digest.
 	before func(ctx context.Context, op, on string) error
+
+	// fetched counts the bytes of content layers that were asked for.
+	fetched atomic.Int64
 }
 
 func (e *evil) Open(ctx context.Context, name string) (registry.Store, error) {
@@ -83,6 +88,9 @@ func (s *evilStore) Resolve(ctx context.Context, tagOrDigest string) (ocispec.De
 func (s *evilStore) Fetch(ctx context.Context, d ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
 	if err := s.e.fails(ctx, "fetch", string(d.Digest)); err != nil {
 		return nil, err
+	}
+	if strings.HasPrefix(d.MediaType, layerType) && d.MediaType != indexType {
+		s.e.fetched.Add(n)
 	}
 	if s.e.content == nil {
 		return s.WriteStore.Fetch(ctx, d, off, n)
