@@ -6,8 +6,8 @@
 //
 // Servers that are Go modules run inside the tests. What is a program is found
 // on PATH (docker-registry, skopeo, diff, cosign v2.6.5, oras v1.3.2, modctl
-// v0.2.2); .ci/run installs all of it. A test whose program is missing is
-// skipped by name, and fails where CI is "true".
+// v0.2.2, python3 with cryptography); .ci/run installs all of it. A test whose
+// program is missing is skipped by name, and fails where CI is "true".
 //
 // Environment:
 //

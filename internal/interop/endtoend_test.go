@@ -5,6 +5,7 @@ package interop_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	crand "crypto/rand"
@@ -26,6 +27,7 @@ import (
 
 // party is somebody with keys: to sign and to open.
 type party struct {
+	key      crypto.Signer
 	policy   provenance.Policy
 	signer   provenance.Signer
 	identity *encrypt.HPKEIdentity
@@ -37,7 +39,7 @@ func newParty(t *testing.T) *party {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &party{policy: provenance.RequireKey(key.Public(), provenance.PredicateRelease, provenance.PredicateSLSA)}
+	p := &party{key: key, policy: provenance.RequireKey(key.Public(), provenance.PredicateRelease, provenance.PredicateSLSA)}
 	if p.signer, err = provenance.KeySigner(key); err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +77,7 @@ func noise(n int) []byte {
 // segments, none and equal bytes, names that need quoting somewhere.
 func smallModel(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	for name, content := range map[string][]byte{
+	return writeModel(t, map[string][]byte{
 		"model-00001-of-00002.safetensors": noise(5<<20 + 17),
 		"model-00002-of-00002.safetensors": noise(1 << 20),
 		"model.safetensors.index.json":     []byte(`{"weight_map":{}}`),
@@ -88,7 +89,13 @@ func smallModel(t *testing.T) string {
 		"empty.txt":                        nil,
 		"README.md":                        []byte("# A model\n"),
 		"modeling.py":                      []byte("pass\n"),
-	} {
+	})
+}
+
+func writeModel(t *testing.T, files map[string][]byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
