@@ -25,6 +25,7 @@ type content struct {
 	store   registry.Store
 	host    string
 	sources *sources
+	lanes   *digest.Lanes
 	index   *index.Index
 	layers  []ocispec.Descriptor
 	files   []index.File
@@ -32,6 +33,16 @@ type content struct {
 	openers []*encrypt.PartOpener // nil in the plain profile
 	held    int64                 // bytes of the client's budget
 	closer  io.Closer             // of a private copy; nil: none
+}
+
+func newContent(a *artifact, store registry.Store, layers []ocispec.Descriptor) *content {
+	return &content{c: a.c, store: store, host: a.host, sources: newSources(store, a.host), layers: layers}
+}
+
+// start makes sure that segments are hashed right before any is.
+func (t *content) start() (err error) {
+	t.lanes, err = digest.NewLanes(digest.Auto)
+	return err
 }
 
 // maxStored is the size of the largest stored segment.
@@ -61,11 +72,15 @@ func (t *content) open(layer int, k int64, stored []byte) ([]byte, error) {
 }
 
 func (t *content) checkDigest(layer int, k int64, stored []byte) error {
-	want, got := t.index.Digest(layer, k), digest.Sum(stored)
-	if !bytes.Equal(got[:], want) {
-		return t.segmentError(layer, k, fmt.Errorf("%w: want sha256:%x, got sha256:%x", ErrDigest, want, got))
+	sum := digest.Sum(stored)
+	if !bytes.Equal(sum[:], t.index.Digest(layer, k)) {
+		return t.mismatch(layer, k, sum)
 	}
 	return nil
+}
+
+func (t *content) mismatch(layer int, k int64, sum [digest.Size]byte) error {
+	return t.segmentError(layer, k, fmt.Errorf("%w: want sha256:%x, got sha256:%x", ErrDigest, t.index.Digest(layer, k), sum))
 }
 
 // checkHeader compares the FLOE header at the start of a layer with the copy

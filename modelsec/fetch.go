@@ -33,8 +33,8 @@ type job struct {
 }
 
 // fetcher is one fetch: a queue of jobs and the streams that work it off. A
-// stream reads, verifies and delivers one segment after the other, so memory
-// is one segment a stream and nothing waits between network and disk.
+// stream reads, verifies and delivers a segment or two after the other, so
+// memory is that much a stream and nothing waits between network and disk.
 type fetcher struct {
 	*content
 	deliver sink
@@ -64,7 +64,7 @@ func (t *content) fetch(outer context.Context, wanted [][]int64, deliver sink) e
 	stop := context.AfterFunc(ctx, func() { f.fail(ctx.Err()) })
 	defer stop()
 
-	size := t.maxStored()
+	size := int64(t.batch()) * t.maxStored()
 	if err := t.c.budget.borrow(ctx, size); err != nil {
 		return err
 	}
@@ -86,7 +86,8 @@ func (t *content) fetch(outer context.Context, wanted [][]int64, deliver sink) e
 		// Why the caller stopped says more than what broke because of it.
 		return context.Cause(outer)
 	}
-	return f.err
+	// K46: what other loads learned of the lanes since is about this one too.
+	return join(f.err, t.lanes.Err())
 }
 
 // plan cuts the wanted segments into jobs.
@@ -112,7 +113,7 @@ func (f *fetcher) plan(wanted [][]int64) {
 
 // stream works jobs off until none is left or one failed for good.
 func (f *fetcher) stream(ctx context.Context) {
-	buf := make([]byte, f.maxStored())
+	buf := make([]byte, int64(f.batch())*f.maxStored())
 	for {
 		j, ok := f.next()
 		if !ok {
@@ -213,7 +214,7 @@ func (f *fetcher) fail(err error) {
 }
 
 // do fetches a job and returns the segments that it could not deliver with the
-// reason. buf has room for one stored segment.
+// reason. buf has room for a batch of stored segments.
 func (f *fetcher) do(ctx context.Context, j job, buf []byte) (left []int64, err error) {
 	if err := pause(ctx, j.attempt); err != nil {
 		return j.wanted, err
@@ -244,27 +245,43 @@ func (f *fetcher) do(ctx context.Context, j job, buf []byte) (left []int64, err 
 			return j.wanted, f.from(j, err)
 		}
 	}
-	var failed error
 	wanted := j.wanted
-	for k := first; k <= last && len(wanted) > 0; k++ {
-		_, n := g.Stored(k)
-		if _, err := io.ReadFull(body, buf[:n]); err != nil {
-			return append(left, wanted...), f.from(j, f.segmentError(j.layer, k, err))
+	for k := first; k <= last && len(wanted) > 0; {
+		batch := wanted[:f.consecutive(wanted, k)]
+		whole, at := 0, 0
+		var broken error
+		for broken == nil && whole < max(1, len(batch)) {
+			_, n := g.Stored(k)
+			if _, broken = io.ReadFull(body, buf[at:at+int(n)]); broken == nil {
+				whole, at, k = whole+1, at+int(n), k+1
+			}
 		}
-		if wanted[0] != k {
-			continue
+		// What came before the line broke is good, and only bad segments are
+		// asked for again.
+		batch = batch[:min(whole, len(batch))]
+		bad, cause := f.segments(ctx, j.layer, batch, buf[:at])
+		wanted, left = wanted[len(batch):], append(left, bad...)
+		if broken != nil && (cause == nil || curable(cause)) {
+			cause = f.segmentError(j.layer, k, broken)
+			left, wanted = append(left, wanted...), nil
 		}
-		err := f.from(j, f.segment(ctx, j.layer, k, buf[:n]))
-		if err != nil && !curable(err) {
-			return append(left, wanted...), err
+		if cause != nil {
+			if err = f.from(j, cause); !curable(err) {
+				return append(left, wanted...), err
+			}
 		}
-		if err != nil {
-			// Only this segment is bad: the rest of the body is still good.
-			left, failed = append(left, k), err
-		}
-		wanted = wanted[1:]
 	}
-	return left, failed
+	return left, err
+}
+
+// consecutive is how many segments from k on are wanted, as far as they are
+// hashed together.
+func (f *fetcher) consecutive(wanted []int64, k int64) int {
+	n := 0
+	for n < len(wanted) && n < f.batch() && wanted[n] == k+int64(n) {
+		n++
+	}
+	return n
 }
 
 // from names the source in an error about its bytes.

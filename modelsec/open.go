@@ -131,7 +131,8 @@ func (a *artifact) content(ctx context.Context) (*content, error) {
 	if err := a.c.budget.hold(indexCost*d.Size, "the index"); err != nil {
 		return nil, err
 	}
-	t := &content{c: a.c, store: a.store, host: a.host, sources: newSources(a.store, a.host), layers: a.manifest.Layers[:len(a.manifest.Layers)-1], held: indexCost * d.Size}
+	t := newContent(a, a.store, a.manifest.Layers[:len(a.manifest.Layers)-1])
+	t.held = indexCost * d.Size
 	err := func() error {
 		b, err := readBlob(ctx, a.store, d, index.MaxSize)
 		if err != nil {
@@ -144,7 +145,7 @@ func (a *artifact) content(ctx context.Context) (*content, error) {
 			return err
 		}
 		t.setFiles(t.index.Files)
-		return nil
+		return t.start()
 	}()
 	if err != nil {
 		t.release()

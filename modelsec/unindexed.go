@@ -64,12 +64,15 @@ func (a *artifact) unindexed(ctx context.Context) (*content, error) {
 		end += l.Size
 		digests = append(digests, sums...)
 	}
-	t := &content{c: a.c, store: s, host: a.host, sources: newSources(s, a.host), layers: a.manifest.Layers, closer: s.file}
+	t := newContent(a, s, a.manifest.Layers)
+	t.closer = s.file
 	if t.index, err = index.New(h, digests); err != nil {
-		s.file.Close()
-		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+		return nil, join(fmt.Errorf("%w: %w", ErrFormat, err), t.release())
 	}
 	t.setFiles(h.Files)
+	if err := t.start(); err != nil {
+		return nil, join(err, t.release())
+	}
 	return t, nil
 }
 
