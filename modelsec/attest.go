@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -71,38 +72,50 @@ func (a *artifact) attach(ctx context.Context, store registry.WriteStore, b *pro
 	return d, a.outcome(ctx, Event{Reason: "attestation " + clip(st.PredicateType)}, err)
 }
 
+// TagOptions say how an artifact is released. Signer is required.
+type TagOptions struct {
+	// Signer signs the release statement.
+	Signer provenance.Signer
+	// Name is the name of the model in it. Default: the repository path without
+	// host; a layout on disk has none and needs this.
+	Name string
+	// Sequence orders releases. Default: seconds since 1970.
+	Sequence uint64
+	// Expires is when the release must no longer be opened by tag. Zero: never.
+	Expires time.Time
+}
+
 // Tag releases an artifact under further tags: it signs a release statement
-// that holds them, under the repository path as name, and then moves them. ref
-// must be by digest.
-func (c *Client) Tag(ctx context.Context, ref string, s provenance.Signer, tags ...string) error {
+// that holds them, and then moves them. ref must be by digest.
+func (c *Client) Tag(ctx context.Context, ref string, o TagOptions, tags ...string) error {
 	c.init()
 	op := c.begin("tag", ref)
 	a, store, err := c.pinned(ctx, op)
 	if err != nil {
 		return op.fail(err)
 	}
-	return op.fail(op.outcome(ctx, Event{Reason: fmt.Sprintf("tags %q", tags)}, a.release(ctx, store, s, tags)))
+	return op.fail(op.outcome(ctx, Event{Reason: fmt.Sprintf("tags %q", tags)}, a.release(ctx, store, o, tags)))
 }
 
-func (a *artifact) release(ctx context.Context, store registry.WriteStore, s provenance.Signer, tags []string) error {
+func (a *artifact) release(ctx context.Context, store registry.WriteStore, o TagOptions, tags []string) error {
 	switch {
-	case s == nil:
+	case o.Signer == nil:
 		return fmt.Errorf("%w: a tag without a signed release is refused by every reader; give a Signer", ErrConfig)
 	case len(tags) == 0:
 		return fmt.Errorf("%w: no tags", ErrConfig)
 	case !a.indexed:
 		return fmt.Errorf("%w: an artifact without an index cannot be released", ErrFormat)
+	case o.Name == "":
+		if o.Name = defaultName(a.ref.Name); o.Name == "" {
+			return fmt.Errorf("%w: %s has no name that a release could bear; set Name", ErrConfig, a.ref.Name)
+		}
 	}
-	name := defaultName(a.ref.Name)
-	if name == "" {
-		return fmt.Errorf("%w: %s has no name that a release could bear", ErrConfig, a.ref.Name)
-	}
-	st, err := provenance.NewRelease(provenance.Release{Name: name, Tags: tags, Sequence: uint64(a.c.now().Unix()),
+	st, err := newRelease(a.c, provenance.Release{Name: o.Name, Tags: tags, Sequence: o.Sequence, Expires: o.Expires,
 		Profile: a.manifest.Annotations[profileAnnotation], IndexDigest: a.indexDescriptor().Digest})
 	if err != nil {
 		return err
 	}
-	b, err := sign(ctx, s, st, a.desc.Digest)
+	b, err := sign(ctx, o.Signer, st, a.desc.Digest)
 	if err != nil {
 		return err
 	}
@@ -115,6 +128,15 @@ func (a *artifact) release(ctx context.Context, store registry.WriteStore, s pro
 		}
 	}
 	return nil
+}
+
+// newRelease makes a release statement. Seconds are a sequence that grows
+// without state, also in CI jobs that know nothing of each other.
+func newRelease(c *Client, r provenance.Release) (provenance.Statement, error) {
+	if r.Sequence == 0 {
+		r.Sequence = uint64(c.now().Unix())
+	}
+	return provenance.NewRelease(r)
 }
 
 // Resolve returns the descriptor that ref names now. A server that polls it

@@ -235,6 +235,7 @@ func (p *copier) segments(out io.Writer, in io.Reader, layer int, buf []byte) er
 		if err := t.checkHeader(layer, io.TeeReader(in, out)); err != nil {
 			return err
 		}
+		p.done.Add(index.SealHeader)
 	}
 	g := t.index.Geometry(layer)
 	for k := range g.Count() {

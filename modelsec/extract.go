@@ -5,11 +5,14 @@ package modelsec
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 
 	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/internal/digest"
 	"github.com/modelsec/modelsec-go/internal/index"
 	"github.com/modelsec/modelsec-go/internal/staging"
 	"github.com/modelsec/modelsec-go/provenance"
@@ -81,7 +84,8 @@ func (m *Model) extract(ctx context.Context, op *operation, dir string, o *Extra
 	err = e.run(ctx)
 	// What is on the disk proves itself when it is taken up again; only where
 	// nothing was written there is nothing to keep.
-	err = join(err, e.dir.Abort(op.done.Load() > 0))
+	keep := op.done.Load() > 0 && !errors.Is(err, staging.ErrExists)
+	err = join(err, e.dir.Abort(keep))
 	return op.outcome(ctx, Event{Bytes: op.done.Load(), Reason: reason}, err)
 }
 
@@ -130,8 +134,19 @@ func (e *extraction) stage(dir string) error {
 		}
 	}
 	var err error
-	e.dir, err = staging.Create(dir, e.desc.Digest.Encoded()[:16], files)
+	e.dir, err = staging.Create(dir, e.stagingID(files), files)
 	return err
+}
+
+// stagingID names what is staged, so that an interrupted Extract is taken up by
+// one of the same artifact and the same files.
+func (e *extraction) stagingID(files []staging.File) string {
+	h := digest.New()
+	io.WriteString(h, string(e.desc.Digest))
+	for _, f := range files {
+		fmt.Fprintf(h, "\x00%s", f.Path)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // run fills the directory and publishes it.

@@ -25,6 +25,10 @@ const maxGrantEntries = 1000
 // dropped.
 var ErrNotRevoked = errors.New("grant still at the registry")
 
+// ErrGrantSigned means that a signed grant must be rewritten, and the call has
+// nobody to sign it.
+var ErrGrantSigned = errors.New("the grant is signed")
+
 // GrantOptions say how a grant is made. Nil: without expiry, unsigned.
 type GrantOptions struct {
 	// NotAfter is when readers that follow the rules stop using the grant.
@@ -238,7 +242,7 @@ func (w *grantWriter) rewrite(ctx context.Context, add []encrypt.Stanza) (ocispe
 			}
 		}
 	} else if slices.ContainsFunc(signed, w.affected) {
-		return ocispec.Descriptor{}, fmt.Errorf("%w: the grant is signed; give a Signer to sign what takes its place", ErrConfig)
+		return ocispec.Descriptor{}, fmt.Errorf("%w: give a Signer to sign what takes its place", ErrGrantSigned)
 	}
 	d, err := w.replace(ctx, add, mine, w.signer)
 	if err != nil {

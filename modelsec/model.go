@@ -12,6 +12,7 @@ import (
 
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/provenance"
+	"github.com/modelsec/modelsec-go/registry"
 )
 
 // Model is an artifact that passed its policy and whose key, where it is
@@ -53,8 +54,17 @@ func (m *Model) Descriptor() ocispec.Descriptor { return m.desc }
 func (m *Model) Report() *provenance.Report { return m.report }
 
 // Notes says what was noticed while content moved: hosts that ignore ranges,
-// mirrors that served wrong bytes and are not asked any more.
-func (m *Model) Notes() []string { return m.content.sources.report() }
+// mirrors that served wrong bytes and are not asked any more, mirrors that
+// answered for the registry.
+func (m *Model) Notes() []string {
+	notes := m.content.sources.report()
+	if a, ok := m.store.(registry.Answered); ok {
+		for _, name := range a.AnsweredBy() {
+			notes = append(notes, name+" answered in place of the registry")
+		}
+	}
+	return notes
+}
 
 // Files lists the files in the order of their layers.
 func (m *Model) Files() []File {

@@ -244,6 +244,7 @@ func (t *content) compareLayer(ctx context.Context, op *operation, layer int, bu
 		if err := t.checkHeader(layer, in); err != nil {
 			return err
 		}
+		op.done.Add(index.SealHeader)
 	}
 	for k := range g.Count() {
 		_, n := g.Stored(k)

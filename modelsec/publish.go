@@ -128,11 +128,7 @@ func (u *uploader) config(o *PushOptions, name string) Config {
 func (u *uploader) attest(ctx context.Context, manifest ocispec.Descriptor, indexDigest godigest.Digest, o *PushOptions, name string, tags []string) ([]ocispec.Descriptor, error) {
 	var out []ocispec.Descriptor
 	if o.Signer != nil {
-		sequence := o.Sequence
-		if sequence == 0 {
-			sequence = uint64(u.c.now().Unix())
-		}
-		release, err := provenance.NewRelease(provenance.Release{Name: name, Tags: tags, Sequence: sequence,
+		release, err := newRelease(u.c, provenance.Release{Name: name, Tags: tags, Sequence: o.Sequence,
 			Expires: o.Expires, Profile: string(u.plan.profile), IndexDigest: indexDigest})
 		if err != nil {
 			return nil, err
@@ -174,6 +170,8 @@ func sign(ctx context.Context, s provenance.Signer, st provenance.Statement, man
 // referrers by tag may answer from a replica that is behind.
 const readBackAttempts = 6
 
+var errNotListed = errors.New("the registry does not list the attestations that were pushed; no tag was moved")
+
 // readBack waits until the registry lists all of the referrers. K47.
 func readBack(ctx context.Context, store registry.Store, subject ocispec.Descriptor, want []ocispec.Descriptor) error {
 	for attempt := range readBackAttempts {
@@ -194,5 +192,5 @@ func readBack(ctx context.Context, store registry.Store, subject ocispec.Descrip
 			return nil
 		}
 	}
-	return errors.New("the registry does not list the attestations that were pushed; the tag was not moved")
+	return &registry.Error{Op: "list referrers", Reference: string(subject.Digest), Err: errNotListed}
 }

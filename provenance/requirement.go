@@ -79,7 +79,9 @@ var statementClauses = []statementClause{
 		},
 		needs: func(j *judgement) string { return "well formed, " + j.statement() + " (FORMAT.md §9)" },
 	},
-	releaseClause("release.name", nil,
+	// Where the caller named a digest there is no name to be mistaken about,
+	// unless the rule insists on one.
+	releaseClause("release.name", func(j *judgement) bool { return j.in.Tag != "" || j.rule.Name != "" },
 		func(j *judgement, c *candidate) string {
 			if j.name == "" || c.release.Name != j.name {
 				return fmt.Sprintf("name %q", c.release.Name)

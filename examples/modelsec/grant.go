@@ -237,7 +237,7 @@ func (t *tool) revoke(ctx context.Context, target string, keyIDs []string, x tru
 		return err
 	}
 	err = client.Revoke(ctx, target, &options, keyIDs...)
-	if signer == nil && errors.Is(err, modelsec.ErrConfig) {
+	if errors.Is(err, modelsec.ErrGrantSigned) {
 		return usage(err).hinted("the grant is signed: --sign-key signs what takes its place")
 	}
 	if err != nil {

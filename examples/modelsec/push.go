@@ -36,6 +36,8 @@ type pushFlags struct {
 	exclude         []string
 	followSymlinks  bool
 	name            string
+	journal         string
+	identities      identityFlags
 }
 
 // pushResult is the JSON form of what push made.
@@ -70,6 +72,8 @@ func (t *tool) pushCommand() *cobra.Command {
 	f.StringArrayVar(&o.exclude, "exclude", nil, "leave out files that match this `glob` (may be repeated)")
 	f.BoolVar(&o.followSymlinks, "follow-symlinks", false, "push what symbolic links point to, also outside of DIR")
 	f.StringVar(&o.name, "name", "", "`name` of the model in its release (default: the path of REF)")
+	f.StringVar(&o.journal, "journal", "", "remember what was uploaded in this `file`, so that the same command goes on after it was\nkilled; of an encrypted model only with an --identity that opens it")
+	o.identities.define(c)
 	c.MarkFlagsMutuallyExclusive("provenance", "base")
 	c.MarkFlagsMutuallyExclusive("provenance", "dataset")
 	return c
@@ -96,6 +100,11 @@ func (t *tool) push(ctx context.Context, dir, target string, o pushFlags) error 
 	if err != nil {
 		return err
 	}
+	if o.journal != "" {
+		if client.Identities, err = o.identities.load(ctx, t); err != nil {
+			return err
+		}
+	}
 	d, err := client.Push(ctx, target, os.DirFS(dir), options)
 	done()
 	if err != nil {
@@ -121,7 +130,7 @@ func (o *pushFlags) options(t *tool, ref registry.Reference) (*modelsec.PushOpti
 	if err != nil {
 		return nil, err
 	}
-	out := &modelsec.PushOptions{Signer: signer, Name: o.name, Exclude: o.exclude, FollowSymlinks: o.followSymlinks}
+	out := &modelsec.PushOptions{Signer: signer, Name: o.name, Exclude: o.exclude, FollowSymlinks: o.followSymlinks, Journal: o.journal}
 	if out.Recipients, err = loadRecipients(o.recipients); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/modelsec/modelsec-go/modelsec"
 	"github.com/modelsec/modelsec-go/registry"
 )
 
@@ -28,7 +29,7 @@ type tagResult struct {
 }
 
 func (t *tool) tagCommand() *cobra.Command {
-	var signKey string
+	var signKey, name string
 	c := &cobra.Command{
 		Use:     "tag REF@DIGEST TAG… --sign-key F",
 		Short:   "Release a model under further tags",
@@ -36,15 +37,16 @@ func (t *tool) tagCommand() *cobra.Command {
 		Example: "  modelsec tag registry.example.com/team/llama@sha256:… stable --sign-key signing.key",
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.tag(c.Context(), args[0], args[1:], signKey)
+			return t.tag(c.Context(), args[0], args[1:], signKey, name)
 		},
 	}
 	c.Flags().StringVar(&signKey, "sign-key", "", "private key `file` to sign the release with")
+	c.Flags().StringVar(&name, "name", "", "`name` of the model in its release (default: the path of REF)")
 	require(c, "sign-key")
 	return c
 }
 
-func (t *tool) tag(ctx context.Context, target string, tags []string, signKey string) error {
+func (t *tool) tag(ctx context.Context, target string, tags []string, signKey, name string) error {
 	ref, err := t.pinned(target)
 	if err != nil {
 		return err
@@ -62,7 +64,7 @@ func (t *tool) tag(ctx context.Context, target string, tags []string, signKey st
 	if err != nil {
 		return err
 	}
-	err = client.Tag(ctx, target, signer, tags...)
+	err = client.Tag(ctx, target, modelsec.TagOptions{Signer: signer, Name: name}, tags...)
 	done()
 	if err != nil {
 		return err
