@@ -55,6 +55,7 @@ type Error struct {
 	Err     error
 }
 
+// Error says all of it in one line.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Op)
