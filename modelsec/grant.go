@@ -263,10 +263,14 @@ func (w *grantWriter) affected(r *grantRecord) bool {
 // replace puts one document in the place of others.
 func (w *grantWriter) replace(ctx context.Context, add []encrypt.Stanza, old []*grantRecord, signer provenance.Signer) (ocispec.Descriptor, error) {
 	entries := slices.Clone(add)
-	has := make(map[[2]string]bool)
+	added := make(map[[2]string]bool)
 	for _, s := range add {
-		has[[2]string{s.Type, s.KeyID}] = true
+		added[[2]string{s.Type, s.KeyID}] = true
 	}
+	// Two entries with one key id are both kept, unless we just made one of them
+	// ourselves: which of the others is junk that somebody planted, only the
+	// recipient can tell.
+	has := make(map[[3]string]bool)
 	var replaced []*grantRecord
 	for _, r := range old {
 		if len(entries)+len(r.doc.Recipients) > maxGrantEntries && !w.affected(r) {
@@ -274,11 +278,11 @@ func (w *grantWriter) replace(ctx context.Context, add []encrypt.Stanza, old []*
 		}
 		replaced = append(replaced, r)
 		for _, s := range r.doc.Recipients {
-			id := [2]string{s.Type, s.KeyID}
+			id := [3]string{s.Type, s.KeyID, string(s.Body)}
 			switch {
 			case slices.Contains(w.drop, s.KeyID):
 				w.dropped++
-			case !has[id]:
+			case !added[[2]string{s.Type, s.KeyID}] && !has[id]:
 				has[id] = true
 				entries = append(entries, s)
 			}

@@ -378,3 +378,8 @@ func settle() { synctest.Wait() }
 
 // untag is the repository of a reference that ends in a tag.
 func untag(ref string) string { return ref[:strings.LastIndexByte(ref, ':')] }
+
+// provenanceGrant is the statement that vouches for a grant document.
+func provenanceGrant(document []byte) (provenance.Statement, error) {
+	return provenance.NewGrant(digestOf(document))
+}

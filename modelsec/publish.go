@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"path"
 	"slices"
 
@@ -159,6 +160,9 @@ func (u *uploader) attest(ctx context.Context, manifest ocispec.Descriptor, inde
 
 // sign signs a statement about a manifest.
 func sign(ctx context.Context, s provenance.Signer, st provenance.Statement, manifest godigest.Digest) (*provenance.Bundle, error) {
+	if s == nil {
+		return nil, fmt.Errorf("%w: a statement needs a Signer", ErrConfig)
+	}
 	payload, err := st.Encode(manifest)
 	if err != nil {
 		return nil, err
