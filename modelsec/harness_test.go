@@ -10,6 +10,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -383,3 +384,5 @@ func untag(ref string) string { return ref[:strings.LastIndexByte(ref, ':')] }
 func provenanceGrant(document []byte) (provenance.Statement, error) {
 	return provenance.NewGrant(digestOf(document))
 }
+
+func jsonOf(v any) ([]byte, error) { return json.Marshal(v) }

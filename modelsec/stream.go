@@ -57,7 +57,9 @@ func (s *blobStream) read(p []byte) (int, error) {
 		body, err := s.store.Fetch(s.ctx, s.desc, s.offset, s.desc.Size-s.offset)
 		if errors.Is(err, registry.ErrRangeIgnored) {
 			if body, err = s.store.Fetch(s.ctx, s.desc, 0, s.desc.Size); err == nil {
-				_, err = io.CopyN(io.Discard, body, s.offset)
+				if _, err = io.CopyN(io.Discard, body, s.offset); err != nil {
+					body.Close()
+				}
 			}
 		}
 		if err != nil {
