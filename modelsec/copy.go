@@ -9,7 +9,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -134,31 +133,9 @@ func (p *copier) blobs(ctx context.Context) error {
 	if err := p.blob(ctx, p.manifest.Config, -1); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	next := make(chan int)
-	var streams sync.WaitGroup
-	for range min(pushParts, len(ordinals)) {
-		streams.Go(func() {
-			for i := range next {
-				if err := p.blob(ctx, p.manifest.Layers[i], i); err != nil {
-					cancel(err)
-					return
-				}
-			}
-		})
-	}
-feed:
-	for _, i := range ordinals {
-		select {
-		case next <- i:
-		case <-ctx.Done():
-			break feed
-		}
-	}
-	close(next)
-	streams.Wait()
-	return context.Cause(ctx)
+	return parallel(ctx, len(ordinals), pushParts, func(ctx context.Context, i int) error {
+		return p.blob(ctx, p.manifest.Layers[ordinals[i]], ordinals[i])
+	})
 }
 
 // blob copies one blob. layer is its ordinal, or -1 for the config.

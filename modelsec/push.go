@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-	"sync"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -202,32 +201,10 @@ func defaultName(repository string) string {
 // uploadAll uploads the layers, some at a time.
 func (u *uploader) uploadAll(ctx context.Context) ([]*uploaded, error) {
 	defer u.watch(u.plan.total)()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	layers := make([]*uploaded, len(u.plan.layers))
-	next := make(chan int)
-	var streams sync.WaitGroup
-	for range min(pushParts, len(layers)) {
-		streams.Go(func() {
-			for i := range next {
-				l, err := u.upload(ctx, i)
-				if err != nil {
-					cancel(err)
-					return
-				}
-				layers[i] = l
-			}
-		})
-	}
-feed:
-	for i := range layers {
-		select {
-		case next <- i:
-		case <-ctx.Done():
-			break feed
-		}
-	}
-	close(next)
-	streams.Wait()
-	return layers, context.Cause(ctx)
+	err := parallel(ctx, len(layers), pushParts, func(ctx context.Context, i int) (err error) {
+		layers[i], err = u.upload(ctx, i)
+		return err
+	})
+	return layers, err
 }
