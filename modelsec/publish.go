@@ -72,8 +72,7 @@ func (u *uploader) finish(ctx context.Context, layers []*uploaded, o *PushOption
 	if b, err = encodeManifest(u.plan.profile, config, descs); err != nil {
 		return fail(err)
 	}
-	manifest, err = u.store.PushManifest(ctx, ocispec.MediaTypeImageManifest, b)
-	if err != nil {
+	if _, err := u.store.PushManifest(ctx, ocispec.MediaTypeImageManifest, b); err != nil {
 		return fail(err)
 	}
 	// What is signed is the digest of our bytes, whatever came back. K2.

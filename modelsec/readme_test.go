@@ -20,7 +20,7 @@ import (
 // The Go snippets of README.md are the regions of this file, so the compiler
 // reads them too.
 
-func readmeFirst(ctx context.Context, identity encrypt.Identity, team encrypt.Recipient, teamKey crypto.PublicKey, signer provenance.Signer, slsa provenance.Statement) (any, error) {
+func readmeFirst(ctx context.Context, identity encrypt.Identity, team encrypt.Recipient, teamKey crypto.PublicKey, signer provenance.Signer, slsa provenance.Statement) error {
 	// readme: first
 	c := modelsec.Client{Identities: []encrypt.Identity{identity}}
 	policy := provenance.RequireKey(teamKey, provenance.PredicateRelease, provenance.PredicateSLSA)
@@ -28,10 +28,13 @@ func readmeFirst(ctx context.Context, identity encrypt.Identity, team encrypt.Re
 	d, err := c.Push(ctx, "registry.example.com/team/llama:v3", os.DirFS("llama"), &modelsec.PushOptions{
 		Signer: signer, Statements: []provenance.Statement{slsa}, Recipients: []encrypt.Recipient{team},
 	})
-
+	if err != nil {
+		return err
+	}
 	report, err := c.Pull(ctx, "registry.example.com/team/llama:v3", "/models/llama", policy, nil)
 	// readme: end
-	return []any{d, report}, err
+	_, _ = d, report
+	return err
 }
 
 func readmeRead(ctx context.Context, c *modelsec.Client, ref string, policy provenance.Policy) error {
@@ -42,6 +45,9 @@ func readmeRead(ctx context.Context, c *modelsec.Client, ref string, policy prov
 	}
 	defer m.Close()
 	config, err := fs.ReadFile(m.FS(ctx), "config.json")
+	if err != nil {
+		return err
+	}
 	weights, err := m.ReaderAt(ctx, "model.safetensors")
 	// readme: end
 	_, _ = config, weights

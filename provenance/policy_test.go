@@ -4,7 +4,6 @@
 package provenance_test
 
 import (
-	"crypto"
 	"encoding/json"
 	"errors"
 	"os"
@@ -193,7 +192,7 @@ func TestRuleSaysWhatEvidenceToGather(t *testing.T) {
 	if rule, err := provenance.UnsafeAcceptUnsigned("demo").Rule(repository); err != nil || !rule.AllowUnindexed {
 		t.Errorf("unsafe: got %+v, %v", rule, err)
 	}
-	if id, want := must[string](t)(provenance.KeyID(rule.Keys()[0].(crypto.PublicKey))), 64; len(id) != want {
+	if id, want := must[string](t)(provenance.KeyID(rule.Keys()[0])), 64; len(id) != want {
 		t.Errorf("key id %q", id)
 	}
 }
