@@ -349,12 +349,3 @@ func (j *journal) all() []string {
 	defer j.mu.Unlock()
 	return append([]string(nil), j.entries...)
 }
-
-func (j *journal) count(s string) (n int) {
-	for _, e := range j.all() {
-		if e == s {
-			n++
-		}
-	}
-	return n
-}
