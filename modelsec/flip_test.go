@@ -84,7 +84,7 @@ func flipEach(t *testing.T, p *party, memory registry.Opener, piece piece, strid
 	base := t.TempDir()
 	work := make(chan int)
 	var workers sync.WaitGroup
-	for w := range runtime.GOMAXPROCS(0) {
+	for w := range 4 * runtime.GOMAXPROCS(0) {
 		dir := filepath.Join(base, fmt.Sprint(w), "model")
 		if err := os.Mkdir(filepath.Dir(dir), 0o700); err != nil {
 			t.Fatal(err)
