@@ -5,8 +5,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -38,6 +40,19 @@ func busy() time.Duration {
 		sum += n
 	}
 	return time.Duration(sum) * tick
+}
+
+// calm waits until nothing else keeps the machine busy, or until patience is at
+// its end: a sample that others disturbed shows it.
+func calm(ctx context.Context, patience time.Duration) {
+	const look = 500 * time.Millisecond
+	for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; {
+		before := busy()
+		time.Sleep(look)
+		if busy()-before < look*time.Duration(runtime.NumCPU())/20 {
+			return
+		}
+	}
 }
 
 // spent is the processor time of a process that lives.

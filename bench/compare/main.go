@@ -35,6 +35,7 @@ type options struct {
 	out        string
 	profile    string
 	install    bool
+	patience   time.Duration
 }
 
 func main() {
@@ -50,6 +51,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "results", "directory for samples, table and plot; empty: print the table only")
 	flag.StringVar(&o.profile, "profile", "", "directory for processor profiles of this library, one more run each")
 	flag.BoolVar(&o.install, "install", false, "build the oras CLI "+orasVersion+" where none is on PATH")
+	flag.DurationVar(&o.patience, "patience", 0, "before each sample, wait up to this long for the machine to be idle")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -109,6 +109,7 @@ func (r *runner) rounds(ctx context.Context, f *field, verb string, of func(cont
 			if of(c) == nil {
 				continue
 			}
+			calm(ctx, r.patience)
 			s, err := r.step(ctx, f, c, of(c), verify)
 			if err != nil {
 				return nil, err

@@ -96,15 +96,17 @@ func (s size) String() string {
 
 // Set implements flag.Value.
 func (s *size) Set(text string) error {
+	number, unit := text, int64(1)
 	for _, u := range units {
-		if number, ok := strings.CutSuffix(text, u.name); ok {
-			n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
-			if err != nil || n < 1 || n > (1<<42)/u.bytes {
-				return fmt.Errorf("%q is not a size such as 256MiB", text)
-			}
-			*s = size(n * u.bytes)
-			return nil
+		if rest, ok := strings.CutSuffix(text, u.name); ok {
+			number, unit = strings.TrimSpace(rest), u.bytes
+			break
 		}
 	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 1 || n > (1<<42)/unit {
+		return fmt.Errorf("%q is not a size such as 256MiB", text)
+	}
+	*s = size(n * unit)
 	return nil
 }
