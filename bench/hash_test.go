@@ -7,6 +7,7 @@ package bench
 
 import (
 	"crypto/rand"
+	"errors"
 	"testing"
 
 	"github.com/modelsec/modelsec-go/internal/digest"
@@ -40,6 +41,34 @@ func BenchmarkHashSegments(b *testing.B) {
 			digest.Sum(segment)
 		}
 	})
+}
+
+// BenchmarkHashLanes is what one core hashes of a batch of segments.
+func BenchmarkHashLanes(b *testing.B) {
+	for _, p := range []struct {
+		name string
+		path digest.Path
+	}{{"single", digest.Single}, {"pairs", digest.Pairs}, {"sixteen", digest.Sixteen}} {
+		b.Run(p.name, func(b *testing.B) {
+			lanes, err := digest.NewLanes(p.path)
+			if errors.Is(err, errors.ErrUnsupported) {
+				b.Skip("not on this processor, or not in this build")
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			in, out := make([][]byte, 16), make([][digest.Size]byte, 16)
+			for i := range in {
+				in[i] = random(segmentSize)
+			}
+			b.SetBytes(int64(len(in)) * segmentSize)
+			for b.Loop() {
+				if err := lanes.Sum(out, in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
 
 // BenchmarkHashBlob is the digest of a layer while it is pushed: one stream,
