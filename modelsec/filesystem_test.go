@@ -190,6 +190,7 @@ func TestClosedModelIsClosed(t *testing.T) {
 		slow := &evil{Opener: memory, before: func(ctx context.Context, op, _ string) error {
 			if _, on := block.Load("on"); on && op == "fetch" {
 				<-ctx.Done()
+				time.Sleep(time.Second)
 				return context.Cause(ctx)
 			}
 			return nil
@@ -214,16 +215,15 @@ func TestClosedModelIsClosed(t *testing.T) {
 		}()
 		go func() { ended <- m.Extract(t.Context(), t.TempDir()+"/model", nil) }()
 		settle()
+		start := time.Now()
 		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
+		if time.Since(start) < time.Second {
+			t.Error("Close did not wait for what it cancelled")
+		}
 		for range 2 {
-			select {
-			case err := <-ended:
-				refused(t, err, fs.ErrClosed)
-			case <-time.After(time.Second):
-				t.Error("Close did not wait for what it cancelled")
-			}
+			refused(t, <-ended, fs.ErrClosed)
 		}
 		if held, lent := c.Held(); held != 0 || lent != 0 {
 			t.Errorf("%d and %d bytes are still in use", held, lent)

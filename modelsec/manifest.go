@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -283,10 +284,11 @@ func checkPlainLayers(content []ocispec.Descriptor, x *index.Index) error {
 	return nil
 }
 
-// clip bounds and cleans text of the artifact for a message.
+// clip bounds text of the artifact for a message, and leaves out what a terminal
+// may act upon or what turns text around.
 func clip(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
+		if !unicode.IsPrint(r) {
 			return -1
 		}
 		return r
