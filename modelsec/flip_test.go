@@ -20,7 +20,6 @@ import (
 
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/modelsec"
-	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/registry"
 )
 
@@ -40,8 +39,8 @@ var errorsOfFlips = map[string][]error{
 }
 
 // TestEveryFlippedByteIsRefused flips every byte that the registry holds of an
-// artifact, one after the other, and pulls. The policy needs every attestation
-// and the identity every part of the grant. Attestations are the same in both
+// artifact, one after the other, and pulls. The policy needs the attestation
+// and the identity every part of the grant. The attestation is the same in both
 // profiles, and what nobody reads is tried at some places only.
 func TestEveryFlippedByteIsRefused(t *testing.T) {
 	p := newParty(t)
@@ -50,9 +49,7 @@ func TestEveryFlippedByteIsRefused(t *testing.T) {
 	for name, options := range p.profiles() {
 		t.Run(name, func(t *testing.T) {
 			memory := registry.NewMemory()
-			o := options()
-			o.Statements = []provenance.Statement{slsa(t)}
-			d := push(t, p.client(memory), tagged, src, o)
+			d := push(t, p.client(memory), tagged, src, options())
 			total := 0
 			for digest, piece := range openShelf(t, memory, repository).everything(d) {
 				total += len(piece.b)
@@ -114,7 +111,7 @@ func pullFlipped(t *testing.T, p *party, memory registry.Opener, piece piece, at
 	c := p.client(bad)
 	c.Identities = []encrypt.Identity{&service{Identity: p.identity}}
 	c.MemoryLimit = 1 << 20
-	_, err := c.Pull(t.Context(), tagged, dir, p.strict(t), nil)
+	_, err := c.Pull(t.Context(), tagged, dir, p.policy(), nil)
 	if want == nil {
 		if err != nil {
 			t.Errorf("byte %d of the %s: %v", at, piece.what, err)

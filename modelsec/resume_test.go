@@ -52,7 +52,7 @@ func eachInterrupted(t *testing.T, run func(t *testing.T, p *party, src fstest.M
 	for name, options := range p.profiles() {
 		t.Run(name, func(t *testing.T) {
 			memory := registry.NewMemory()
-			src := large()
+			src := source(map[string]int{"model.safetensors": 8*segment + 123, "config.json": 300})
 			push(t, p.client(memory), tagged, src, options())
 			inBubble(t, func(t *testing.T) { run(t, p, src, memory) })
 		})
@@ -171,7 +171,7 @@ func TestProofsOfAnotherPlaceAreNotBelieved(t *testing.T) {
 func TestStagingOfAnotherArtifactIsLeftAlone(t *testing.T) {
 	eachInterrupted(t, func(t *testing.T, p *party, _ fstest.MapFS, memory *registry.Memory) {
 		dest, stage := interrupted(t, p, memory)
-		other := source(map[string]int{"model.safetensors": 20*segment + 12345})
+		other := source(map[string]int{"model.safetensors": 8*segment + 123})
 		push(t, p.client(memory), tagged, other, p.options(nil))
 		if _, err := p.client(memory).Pull(t.Context(), tagged, dest, p.policy(), nil); err != nil {
 			t.Fatal(err)
