@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync/atomic"
 
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -51,8 +52,9 @@ type uploaded struct {
 // slot carries one segment through the stages of an upload.
 type slot struct {
 	plain, stored []byte
-	length        int64      // of the content in it
-	ready         chan error // one value: sealed and hashed, or not
+	length        int64        // of the content in it
+	ready         chan error   // one value: sealed and hashed, or not
+	users         atomic.Int32 // who still reads stored
 }
 
 // part is one attempt to upload one layer.
@@ -244,6 +246,16 @@ func (p *part) seal(s *slot, k int64) (err error) {
 func (p *part) send(w io.Writer, header []byte, stop func()) (godigest.Digest, error) {
 	h := digest.New()
 	h.Write(header)
+	// The blob is hashed beside the connection, and the two need not keep step:
+	// a slot is free when both are done with it.
+	hashing, hashed := make(chan *slot, cap(p.ordered)), make(chan struct{})
+	go func() {
+		defer close(hashed)
+		for s := range hashing {
+			h.Write(s.stored)
+			p.leave(s)
+		}
+	}()
 	var failed error
 	if len(header) > 0 {
 		_, failed = w.Write(header)
@@ -256,16 +268,21 @@ func (p *part) send(w io.Writer, header []byte, stop func()) (godigest.Digest, e
 			stop()
 			continue
 		}
-		hashed := make(chan struct{})
-		go func() {
-			h.Write(s.stored)
-			close(hashed)
-		}()
+		s.users.Store(2)
+		hashing <- s
 		_, failed = w.Write(s.stored)
-		<-hashed
 		p.sent += s.length
 		p.done.Add(s.length)
+		p.leave(s)
+	}
+	close(hashing)
+	<-hashed
+	return godigest.NewDigest(godigest.SHA256, h), failed
+}
+
+// leave frees a slot when its last user has left it.
+func (p *part) leave(s *slot) {
+	if s.users.Add(-1) == 0 {
 		p.free <- s
 	}
-	return godigest.NewDigest(godigest.SHA256, h), failed
 }
