@@ -328,7 +328,7 @@ def check_paths(paths):
     """FORMAT.md §5.2"""
     for p in paths:
         need(1 <= len(p.encode()) <= 1024, "5.2", "a path of unsuitable length")
-        need(not re.search(r"[\x00-\x1f\x7f\\:]", p), "5.2", f"{p!r} has a character that is refused")
+        need(not re.search("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\\\\:]", p), "5.2", f"{p!r} has a character that is refused")
         for c in p.split("/"):
             need(1 <= len(c.encode()) <= 255 and c[-1] not in ". ", "5.2", f"{p!r} has an unsuitable component")
             need(not re.fullmatch(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])", c.split(".")[0].rstrip(" "), re.ASCII), "5.2",

@@ -235,38 +235,53 @@ func (p *copier) segments(out io.Writer, in io.Reader, layer int, buf []byte) er
 func (p *copier) evidence(ctx context.Context, grants bool) ([]ocispec.Descriptor, error) {
 	var out []ocispec.Descriptor
 	for _, d := range slices.Concat(p.referrers.bundles, p.referrers.unknown, p.referrers.grants) {
-		m, err := fetchReferrer(ctx, p.store, d, p.desc)
-		if err != nil {
-			if temporary(err) {
-				return out, err
-			}
-			continue
-		}
-		if !isBundle(m) && !(grants && isGrant(m)) {
-			continue
-		}
-		for _, l := range append(slices.Clone(m.Layers), m.Config) {
-			b, err := readBlob(ctx, p.store, l, maxReferrerBlob)
-			if err != nil {
-				return out, err
-			}
-			if _, err := writeBlob(ctx, p.dst, l.MediaType, b); err != nil {
-				return out, err
-			}
-		}
-		d.MediaType = ocispec.MediaTypeImageManifest
-		b, err := readBlob(ctx, p.store, d, maxReferrerManifest)
-		if err != nil {
+		r, err := p.referrer(ctx, d, grants)
+		switch {
+		case ctx.Err() != nil:
+			return out, context.Cause(ctx)
+		case temporary(err):
 			return out, err
+		case err != nil || r == nil:
+			continue // junk that anybody can list must not stop the copy
+		case len(out) == maxReferrersRead:
+			return out, fmt.Errorf("%w: more than %d attestations", ErrLimit, maxReferrersRead)
 		}
-		pushed, err := p.dst.PushManifest(ctx, d.MediaType, b)
+		for _, b := range r.blobs {
+			if _, err := writeBlob(ctx, p.dst, b.mediaType, b.b); err != nil {
+				return out, err
+			}
+		}
+		pushed, err := p.dst.PushManifest(ctx, ocispec.MediaTypeImageManifest, r.manifest)
 		if err != nil {
 			return out, err
 		}
 		out = append(out, pushed)
-		if len(out) > maxReferrersRead {
-			return out, fmt.Errorf("%w: more than %d attestations", ErrLimit, maxReferrersRead)
-		}
 	}
 	return out, nil
+}
+
+// copiedReferrer is a referrer as the source has it.
+type copiedReferrer struct {
+	manifest []byte
+	blobs    []layerBytes
+}
+
+// referrer reads an attestation, or a grant where those are wanted, and returns
+// nil for anything else.
+func (p *copier) referrer(ctx context.Context, d ocispec.Descriptor, grants bool) (*copiedReferrer, error) {
+	m, err := fetchReferrer(ctx, p.store, d, p.desc)
+	if err != nil || !isBundle(m) && !(grants && isGrant(m)) {
+		return nil, err
+	}
+	r := &copiedReferrer{}
+	for _, l := range append(slices.Clone(m.Layers), m.Config) {
+		b, err := readBlob(ctx, p.store, l, maxReferrerBlob)
+		if err != nil {
+			return nil, err
+		}
+		r.blobs = append(r.blobs, layerBytes{l.MediaType, b})
+	}
+	d.MediaType = ocispec.MediaTypeImageManifest
+	r.manifest, err = readBlob(ctx, p.store, d, maxReferrerManifest)
+	return r, err
 }

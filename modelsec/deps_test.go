@@ -117,28 +117,35 @@ func TestRequirementsHaveReasons(t *testing.T) {
 	}
 }
 
-// TestApplicationsKeepTheirVersions adds this module to an application that
-// uses grpc and otel, older versions than ours know of, and compares what is
-// selected. Modules of golang.org/x move with the one that has scrypt.
+// TestApplicationsKeepTheirVersions adds this module to applications that use
+// grpc and otel and compares what is selected: nothing of a current one moves
+// but x/sync, which oras-go demands, and of an old one nothing but golang.org/x.
 func TestApplicationsKeepTheirVersions(t *testing.T) {
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	imports := []string{"go.opentelemetry.io/otel", "google.golang.org/grpc"}
-	mod := "module example.com/app\n\ngo 1.26.0\n\nrequire (\n\tgo.opentelemetry.io/otel v1.21.0\n\tgoogle.golang.org/grpc v1.60.1\n)\n"
-	before := selected(t, dir, mod, imports)
-	mod = string(must(os.ReadFile(filepath.Join(dir, "go.mod")))) +
-		fmt.Sprintf("\nrequire %s v0.0.0\n\nreplace %s => %s\n", thisModule, thisModule, root)
-	after := selected(t, dir, mod, append(imports, thisModule+"/modelsec"))
-	if len(before) < 5 || after[thisModule] == "" {
-		t.Fatalf("selected before: %v, after: %v", before, after)
-	}
-	for module, version := range before {
-		if got := after[module]; got != "" && got != version && !strings.HasPrefix(module, "golang.org/x/") {
-			t.Errorf("%s moved from %s to %s", module, version, got)
-		}
+	for name, app := range map[string]struct{ otel, grpc, moves string }{
+		"current": {"v1.47.0", "v1.85.0", "golang.org/x/sync"},
+		"old":     {"v1.21.0", "v1.60.1", "golang.org/x/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			imports := []string{"go.opentelemetry.io/otel", "google.golang.org/grpc"}
+			mod := fmt.Sprintf("module example.com/app\n\ngo 1.26.0\n\nrequire (\n\tgo.opentelemetry.io/otel %s\n\tgoogle.golang.org/grpc %s\n)\n", app.otel, app.grpc)
+			before := selected(t, dir, mod, imports)
+			mod = string(must(os.ReadFile(filepath.Join(dir, "go.mod")))) +
+				fmt.Sprintf("\nrequire %s v0.0.0\n\nreplace %s => %s\n", thisModule, thisModule, root)
+			after := selected(t, dir, mod, append(imports, thisModule+"/modelsec"))
+			if len(before) < 5 || after[thisModule] == "" {
+				t.Fatalf("selected before: %v, after: %v", before, after)
+			}
+			for module, version := range before {
+				if got := after[module]; got != "" && got != version && !strings.HasPrefix(module, app.moves) {
+					t.Errorf("%s moved from %s to %s", module, version, got)
+				}
+			}
+		})
 	}
 }
 

@@ -18,8 +18,13 @@ import (
 	"github.com/modelsec/modelsec-go/registry"
 )
 
-// maxGrantEntries is how many recipients one grant document takes.
-const maxGrantEntries = 1000
+// maxGrantEntries is how many recipients one grant document takes, and
+// maxGrantBytes how much of all documents is held to list or rewrite them: room
+// for 20,000 recipients. Only a flood has more, and memory must not follow it.
+const (
+	maxGrantEntries = 1000
+	maxGrantBytes   = 32 << 20
+)
 
 // ErrNotRevoked means that the registry still serves a grant that was to be
 // dropped.
@@ -120,13 +125,10 @@ func (c *Client) Grants(ctx context.Context, ref string) ([]GrantEntry, error) {
 		return nil, op.fail(err)
 	}
 	var out []GrantEntry
-	err = a.grants(ctx, b, func(batch []*grantRecord) bool {
-		for _, r := range batch {
-			for _, s := range r.doc.Recipients {
-				out = append(out, GrantEntry{KeyID: s.KeyID, Type: s.Type, Scope: string(s.Scope), NotAfter: s.NotAfter, Signed: r.bundle != nil, Document: r.desc})
-			}
+	err = a.allGrants(ctx, b, func(r *grantRecord) {
+		for _, s := range r.doc.Recipients {
+			out = append(out, GrantEntry{KeyID: s.KeyID, Type: s.Type, Scope: string(s.Scope), NotAfter: s.NotAfter, Signed: r.bundle != nil, Document: r.desc})
 		}
-		return false
 	})
 	return out, op.fail(err)
 }
@@ -217,15 +219,12 @@ type grantWriter struct {
 // document would be vouched for by its signer, whoever wrote it before.
 func (w *grantWriter) rewrite(ctx context.Context, add []encrypt.Stanza) (ocispec.Descriptor, error) {
 	var signed, unsigned []*grantRecord
-	err := w.grants(ctx, w.binding, func(batch []*grantRecord) bool {
-		for _, r := range batch {
-			if r.bundle != nil {
-				signed = append(signed, r)
-			} else {
-				unsigned = append(unsigned, r)
-			}
+	err := w.allGrants(ctx, w.binding, func(r *grantRecord) {
+		if r.bundle != nil {
+			signed = append(signed, r)
+		} else {
+			unsigned = append(unsigned, r)
 		}
-		return false
 	})
 	if err != nil {
 		return ocispec.Descriptor{}, err

@@ -28,6 +28,7 @@ type grantRecord struct {
 	desc     ocispec.Descriptor // of the referrer
 	doc      *encrypt.Grant
 	document godigest.Digest
+	size     int64              // bytes of the document
 	bundle   *provenance.Bundle // nil: unsigned
 }
 
@@ -75,7 +76,7 @@ func fetchGrant(ctx context.Context, store registry.Store, d, subject ocispec.De
 	if err != nil {
 		return nil
 	}
-	r := &grantRecord{desc: d, document: digestOf(b)}
+	r := &grantRecord{desc: d, document: digestOf(b), size: int64(len(b))}
 	if r.doc, err = encrypt.ParseGrant(b); err != nil {
 		return nil
 	}
@@ -106,6 +107,24 @@ func (a *artifact) grants(ctx context.Context, b encrypt.Binding, use func([]*gr
 		}
 	}
 	return nil
+}
+
+// allGrants is grants for callers that hold what they are handed.
+func (a *artifact) allGrants(ctx context.Context, b encrypt.Binding, use func(*grantRecord)) error {
+	var held int64
+	err := a.grants(ctx, b, func(batch []*grantRecord) bool {
+		for _, r := range batch {
+			if held += r.size; held > maxGrantBytes {
+				return true
+			}
+			use(r)
+		}
+		return false
+	})
+	if err == nil && held > maxGrantBytes {
+		err = fmt.Errorf("%w: more than %d bytes of grants are listed", ErrLimit, maxGrantBytes)
+	}
+	return err
 }
 
 // unwrap finds the data key, and the key id of the entry that held it. Local

@@ -108,7 +108,7 @@ type journalPart struct {
 
 // fingerprint names what is pushed by everything that is known before it is
 // read. A journal of another plan is of no use.
-func (p *pushPlan) fingerprint(repository string) (godigest.Digest, error) {
+func (p *pushPlan) fingerprint(repository string, recipients []encrypt.Recipient) (godigest.Digest, error) {
 	type file struct {
 		Path string
 		Size int64
@@ -120,6 +120,7 @@ func (p *pushPlan) fingerprint(repository string) (godigest.Digest, error) {
 		Segment    int64
 		Files      []file
 		Layers     []int64
+		Recipients []string
 	}{Repository: repository, Profile: string(p.profile), Segment: p.segment}
 	for _, f := range p.sources {
 		doc.Files = append(doc.Files, file{f.path, f.size, f.modTime.UnixNano()})
@@ -127,6 +128,15 @@ func (p *pushPlan) fingerprint(repository string) (godigest.Digest, error) {
 	for _, l := range p.layers {
 		doc.Layers = append(doc.Layers, l.content)
 	}
+	for _, r := range recipients {
+		// Whoever was dropped since has the key that the journal holds.
+		id := fmt.Sprintf("%T", r)
+		if named, ok := r.(encrypt.Keyed); ok {
+			id = named.KeyID(encrypt.Binding{})
+		}
+		doc.Recipients = append(doc.Recipients, id)
+	}
+	slices.Sort(doc.Recipients)
 	b, err := json.Marshal(doc)
 	return digestOf(b), err
 }
@@ -134,7 +144,7 @@ func (p *pushPlan) fingerprint(repository string) (godigest.Digest, error) {
 // openJournal takes a journal up, or starts it anew. It sets the key and
 // artifact id of an encrypted push.
 func (u *uploader) openJournal(ctx context.Context, path string, recipients []encrypt.Recipient, repository string) (err error) {
-	fingerprint, err := u.plan.fingerprint(repository)
+	fingerprint, err := u.plan.fingerprint(repository, recipients)
 	if err != nil {
 		return err
 	}

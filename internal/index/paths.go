@@ -30,8 +30,9 @@ func CheckPath(p string) error {
 	if !utf8.ValidString(p) {
 		return fmt.Errorf("path %q is not UTF-8", truncate(p))
 	}
-	if i := strings.IndexFunc(p, func(r rune) bool { return r < 0x20 || r == 0x7f || r == '\\' || r == ':' }); i >= 0 {
-		return fmt.Errorf("path %q holds the character %q", truncate(p), p[i])
+	if i := strings.IndexFunc(p, unsafeRune); i >= 0 {
+		r, _ := utf8.DecodeRuneInString(p[i:])
+		return fmt.Errorf("path %q holds the character %U", truncate(p), r)
 	}
 	for i, c := range strings.Split(p, "/") {
 		switch {
@@ -48,6 +49,19 @@ func CheckPath(p string) error {
 		}
 	}
 	return nil
+}
+
+// unsafeRune reports characters that no file name needs: those that a terminal
+// acts on or that show a name as another, and those that mean something else
+// than a name on Windows.
+func unsafeRune(r rune) bool {
+	switch {
+	case r < 0x20, r >= 0x7f && r <= 0x9f:
+		return true
+	case r == 0x200e, r == 0x200f, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
+		return true
+	}
+	return r == '\\' || r == ':'
 }
 
 // CheckPaths holds all paths of a model to FORMAT.md §5.2: each by itself, no
