@@ -4,6 +4,7 @@
 package modelsec
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -80,8 +81,8 @@ func (u *uploader) upload(ctx context.Context, i int) (out *uploaded, err error)
 		if err := pause(ctx, attempt); err != nil {
 			return nil, err
 		}
-		if putter != nil && putter.PutFirst(size) {
-			out, err = u.put(ctx, i, putter)
+		if putter != nil && (putter.PutFirst(size) || attempt == 0 && u.small(size)) {
+			out, err = u.put(ctx, i, size, putter)
 		} else {
 			out, err = u.stream(ctx, i, size)
 		}
@@ -112,19 +113,40 @@ func (u *uploader) stream(ctx context.Context, i int, size int64) (*uploaded, er
 	return out, w.Commit(ctx, out.digest)
 }
 
-// put makes the blob in a private file first, for registries that must know
-// its digest before they take it.
-func (u *uploader) put(ctx context.Context, i int, putter registry.Putter) (*uploaded, error) {
-	f, err := privateFile()
+// put makes the blob first: in memory where it is one segment, since one
+// request less and no second reading of the source are then for free, else in
+// a private file, for registries that must know a digest before they take it.
+func (u *uploader) put(ctx context.Context, i int, size int64, putter registry.Putter) (*uploaded, error) {
+	var blob interface {
+		io.Writer
+		io.ReaderAt
+	} = new(memoryFile)
+	if !u.small(size) {
+		f, err := privateFile()
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		blob = f
+	}
+	out, err := u.pass(ctx, i, blob)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	out, err := u.pass(ctx, i, f)
-	if err != nil {
-		return nil, err
-	}
-	return out, putter.Put(ctx, ocispec.Descriptor{MediaType: layerMediaType, Digest: out.digest, Size: out.size}, f)
+	return out, putter.Put(ctx, ocispec.Descriptor{MediaType: layerMediaType, Digest: out.digest, Size: out.size}, blob)
+}
+
+// small reports whether a blob has one segment at most.
+func (u *uploader) small(size int64) bool {
+	return size <= u.plan.segment+index.SealHeader+index.SealOverhead
+}
+
+// memoryFile is a small blob.
+type memoryFile struct{ bytes.Buffer }
+
+// ReadAt implements io.ReaderAt.
+func (m *memoryFile) ReadAt(p []byte, off int64) (int, error) {
+	return bytes.NewReader(m.Bytes()).ReadAt(p, off)
 }
 
 // hash is an upload to nowhere.
