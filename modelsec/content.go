@@ -105,9 +105,8 @@ func (t *content) segmentError(layer int, k int64, err error) error {
 	e := t.layerError(layer, err)
 	e.Segment = k
 	offset, length := t.index.Geometry(layer).Range(k)
-	for _, p := range t.overlap(layer, offset, length) {
-		e.File = t.files[p.File].Path
-		break
+	if pieces := t.overlap(layer, offset, length); len(pieces) > 0 {
+		e.File = t.files[pieces[0].File].Path
 	}
 	return e
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 
 	"github.com/modelsec/modelsec-go/encrypt"
@@ -98,12 +99,10 @@ func (m *Model) choose(o *ExtractOptions) ([]bool, error) {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	want := make([]bool, len(m.content.files))
-	any := false
 	for i, f := range m.content.files {
 		want[i] = (len(o.Include) == 0 || matches(o.Include, f.Path)) && !matches(o.Exclude, f.Path)
-		any = any || want[i]
 	}
-	if !any {
+	if !slices.Contains(want, true) {
 		return nil, fmt.Errorf("%w: no file of the model matches the patterns", ErrConfig)
 	}
 	return want, nil
