@@ -16,7 +16,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -32,7 +31,10 @@ type endpoint struct {
 
 	profile *profile // of uploads
 
-	fallback sync.Mutex // held while a referrers tag is rewritten
+	// listing holds one token while a listing of referrers changes: ours would
+	// undo each other otherwise, under a tag always, with the API on registries
+	// that rewrite the listing without a lock.
+	listing chan struct{}
 }
 
 func defaultScheme(host string, h Host) string {
@@ -49,7 +51,18 @@ func newEndpoint(scheme, host string, h Host, connections int, credentials func(
 		base.Host = "registry-1.docker.io"
 	}
 	routes := newRoutes(base, h, connections)
-	return &endpoint{host: host, base: base, auth: newAuthorizer(routes, host, credentials), profile: profileOf(host, h.Upload)}
+	return &endpoint{host: host, base: base, auth: newAuthorizer(routes, host, credentials), profile: profileOf(host, h.Upload), listing: make(chan struct{}, 1)}
+}
+
+// changeListing runs change while no other change to a listing is under way.
+func (e *endpoint) changeListing(ctx context.Context, change func() error) error {
+	select {
+	case e.listing <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-e.listing }()
+	return change()
 }
 
 func isLoopback(host string) bool {

@@ -65,7 +65,8 @@ func lists(manifests []ocispec.Descriptor, d digest.Digest) bool {
 
 // awaitReferrer reads the listing back and pushes the manifest again until it
 // is there: some registries with the API lose entries that are pushed at the
-// same time.
+// same time. An entry that a writer elsewhere undoes after this look is lost;
+// a registry that does so loses the entries of every client.
 func (r *remote) awaitReferrer(ctx context.Context, subject digest.Digest, d ocispec.Descriptor, b []byte) error {
 	for attempt := range fallbackAttempts {
 		listed := false
@@ -138,8 +139,6 @@ func (r *remote) keepsTag(ctx context.Context, subject digest.Digest) (bool, err
 // twice, some time apart: a writer who read before our write and wrote after
 // it has undone it by then. change returns nil when nothing is left to do.
 func (r *remote) rewriteReferrers(ctx context.Context, subject digest.Digest, change func([]ocispec.Descriptor) []ocispec.Descriptor) error {
-	r.endpoint.fallback.Lock()
-	defer r.endpoint.fallback.Unlock()
 	wrote, seen := false, false
 	for attempt := range fallbackAttempts {
 		manifests, err := r.taggedReferrers(ctx, subject)

@@ -19,16 +19,27 @@ func (r *remote) PushManifest(ctx context.Context, mediaType string, b []byte) (
 	if err != nil {
 		return ocispec.Descriptor{}, r.fail(op, "", err)
 	}
-	header, err := r.putManifest(ctx, d, b, d.Digest.String())
+	if m.Subject != nil {
+		err = r.endpoint.changeListing(ctx, func() error { return r.putReferrer(ctx, m, d, b) })
+	} else {
+		_, err = r.putManifest(ctx, d, b, d.Digest.String())
+	}
 	if err != nil {
 		return ocispec.Descriptor{}, r.wrap(op, d.Digest.String(), err)
 	}
-	if m.Subject != nil {
-		if err := r.listReferrer(ctx, m, d, b, header.Get("OCI-Subject") != ""); err != nil {
-			return ocispec.Descriptor{}, r.wrap(op, d.Digest.String(), fmt.Errorf("listing it for its subject: %w", err))
-		}
-	}
 	return d, nil
+}
+
+// putReferrer stores b and sees to it that its subject lists it.
+func (r *remote) putReferrer(ctx context.Context, m manifest, d ocispec.Descriptor, b []byte) error {
+	header, err := r.putManifest(ctx, d, b, d.Digest.String())
+	if err != nil {
+		return err
+	}
+	if err := r.listReferrer(ctx, m, d, b, header.Get("OCI-Subject") != ""); err != nil {
+		return fmt.Errorf("listing it for its subject: %w", err)
+	}
+	return nil
 }
 
 // putManifest stores b under a tag or its digest.
@@ -91,7 +102,8 @@ func (r *remote) Delete(ctx context.Context, d ocispec.Descriptor) error {
 			return r.fail("delete", ref, err)
 		}
 		if m.Subject != nil {
-			if err := r.unlistReferrer(ctx, m, d); err != nil {
+			err := r.endpoint.changeListing(ctx, func() error { return r.unlistReferrer(ctx, m, d) })
+			if err != nil {
 				return r.wrap("delete", ref, fmt.Errorf("removing it from the listing of its subject: %w", err))
 			}
 		}
