@@ -52,7 +52,8 @@ var (
 
 // A Recipient wraps keys for somebody. Implementations must be safe for
 // concurrent use, must honour ctx where they do I/O, must not retain or modify
-// key, and must not put any of it into an error.
+// key, and must not put any of it into an error. What a key service answers is
+// told by [ErrDenied], [ErrDisabled], [ErrThrottled] and [ErrUnavailable].
 type Recipient interface {
 	// Wrap encrypts key, 128 bytes which already name everything in b. Where
 	// the mechanism takes associated data, that is b.Context(). The Stanza has
@@ -62,7 +63,8 @@ type Recipient interface {
 
 // An Identity unwraps what a [Recipient] wrapped. Implementations must be safe
 // for concurrent use, must honour ctx where they do I/O, and must not put
-// plaintext into an error. The bytes it returns are wiped by the caller.
+// plaintext into an error. What a key service answers is told as by a
+// [Recipient]. The bytes it returns are wiped by the caller.
 type Identity interface {
 	// Unwrap decrypts s, which b describes: b.Context() is the associated data
 	// that Wrap had. It returns [ErrNotMine], without any I/O, unless Type and

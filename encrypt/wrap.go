@@ -71,15 +71,28 @@ func wrap(ctx context.Context, key []byte, b Binding, sealed []byte, recipients 
 	return stanzas, nil
 }
 
-// wrapOne gives every recipient bytes of its own, so that one that keeps or
-// scribbles on them harms no other.
-func wrapOne(ctx context.Context, key []byte, b Binding, r Recipient) (Stanza, error) {
-	payload, err := b.payload(key)
-	if err != nil {
-		return Stanza{}, err
+// wrapOne asks a recipient, again where it fails for now: the others cannot
+// stand in for it as they can when a key is unwrapped.
+func wrapOne(ctx context.Context, key []byte, b Binding, r Recipient) (s Stanza, err error) {
+	for round := 0; ; round++ {
+		err = timed(ctx, r, func(ctx context.Context) (err error) {
+			// Bytes of its own, so that one that keeps or scribbles on them
+			// harms no other.
+			payload, err := b.payload(key)
+			if err != nil {
+				return err
+			}
+			defer clear(payload)
+			s, err = r.Wrap(ctx, payload, b)
+			return err
+		})
+		if !forNow(err) || round == len(pauses) {
+			return s, err
+		}
+		if err := pause(ctx, round); err != nil {
+			return s, err
+		}
 	}
-	defer clear(payload)
-	return r.Wrap(ctx, payload, b)
 }
 
 // CheckClass returns an error that names the first recipient whose class is
@@ -94,9 +107,13 @@ func CheckClass(least WrapClass, recipients ...Recipient) error {
 }
 
 // UnwrapKey recovers the Key of the artifact of b from the entries of one or
-// more grants. Identities are tried in the order given; an identity that fails,
-// say by an outage, falls through to the next stanza and the next identity. A
-// [Keyed] identity is offered only the stanzas that bear its key id. One that
+// more grants. Identities are tried in the order given, and each call ends
+// after 10 seconds (see [Timed]). An identity that fails falls through to the
+// next stanza and the next identity. One that is [ErrDenied] or [ErrDisabled]
+// is not asked about that key id again. One that is [ErrUnavailable] or
+// [ErrThrottled] is asked again after all others failed too, twice more at most.
+//
+// A [Keyed] identity is offered only the stanzas that bear its key id. One that
 // [CallsOut] is asked at most four times, counted over all entries, and MUST be
 // offered only entries of grants whose signature the caller has verified: call
 // UnwrapKey twice, with all entries and the local identities, then with the
@@ -136,40 +153,89 @@ func unwrap(ctx context.Context, entries []Stanza, b Binding, now time.Time, ide
 			byID[s.KeyID] = append(byID[s.KeyID], s)
 		}
 	}
+	pending := make([][]Stanza, len(identities))
+	calls := make([]int, len(identities))
 	for i, id := range identities {
-		candidates := offered
+		pending[i] = offered
 		if k, ok := id.(Keyed); ok {
-			candidates = byID[k.KeyID(b)]
-		}
-		calls := 0
-		for _, s := range candidates {
-			if err := ctx.Err(); err != nil {
-				return fmt.Errorf("encrypt: unwrap: %w", err)
-			}
-			if calls == maxCalls && CallsOut(id) {
-				none.Errs = append(none.Errs, fmt.Errorf("encrypt: identity %d: asked %d times, not asked again", i+1, maxCalls))
-				break
-			}
-			err := unwrapOne(ctx, id, s, b.For(s), now, use)
-			switch {
-			case err == nil:
-				return nil
-			case errors.Is(err, ErrNotMine):
-				continue
-			}
-			calls++
-			none.Errs = append(none.Errs, fmt.Errorf("encrypt: identity %d, %s stanza: %w", i+1, s.Type, err))
+			pending[i] = byID[k.KeyID(b)]
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("encrypt: unwrap: %w", err)
+	for round := 0; ; round++ {
+		var again bool
+		for i, id := range identities {
+			a := &attempt{number: i + 1, id: id, calls: &calls[i], none: none}
+			rest, err := a.try(ctx, pending[i], b, now, use)
+			if a.opened || err != nil {
+				return err
+			}
+			pending[i] = rest
+			again = again || len(rest) > 0
+		}
+		err := ctx.Err()
+		if err == nil && again && round < len(pauses) {
+			err = pause(ctx, round)
+		} else if err == nil {
+			return none
+		}
+		if err != nil {
+			return fmt.Errorf("encrypt: unwrap: %w", err)
+		}
 	}
-	return none
+}
+
+// attempt is one identity in one round of unwrap.
+type attempt struct {
+	number int
+	id     Identity
+	calls  *int // of all rounds
+	none   *NoKeyError
+	opened bool
+}
+
+// try offers stanzas to the identity until use accepts one. It returns those
+// that are worth another round: a service that is down or overloaded costs one
+// call, and then it is the turn of the next identity.
+func (a *attempt) try(ctx context.Context, stanzas []Stanza, b Binding, now time.Time, use func(key []byte, s Stanza) error) (rest []Stanza, err error) {
+	refused := make(map[string]bool) // key ids
+	for i, s := range stanzas {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("encrypt: unwrap: %w", err)
+		}
+		if refused[s.KeyID] {
+			continue
+		}
+		if *a.calls == maxCalls && CallsOut(a.id) {
+			a.none.Errs = append(a.none.Errs, fmt.Errorf("encrypt: identity %d: asked %d times, not asked again", a.number, maxCalls))
+			return nil, nil
+		}
+		err := unwrapOne(ctx, a.id, s, b.For(s), now, use)
+		switch {
+		case err == nil:
+			a.opened = true
+			return nil, nil
+		case errors.Is(err, ErrNotMine):
+			continue
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("encrypt: unwrap: %w", ctx.Err())
+		}
+		*a.calls++
+		a.none.Errs = append(a.none.Errs, fmt.Errorf("encrypt: identity %d, %s stanza: %w", a.number, s.Type, err))
+		if forNow(err) {
+			return stanzas[i:], nil
+		}
+		refused[s.KeyID] = forGood(err)
+	}
+	return nil, nil
 }
 
 func unwrapOne(ctx context.Context, id Identity, s Stanza, b Binding, now time.Time, use func(key []byte, s Stanza) error) error {
-	payload, err := id.Unwrap(ctx, s, b)
-	defer clear(payload)
+	var payload []byte
+	defer func() { clear(payload) }()
+	err := timed(ctx, id, func(ctx context.Context) (err error) {
+		payload, err = id.Unwrap(ctx, s, b)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -218,6 +284,10 @@ func (e *NoKeyError) Error() string {
 
 // maxListed keeps a message readable whatever a grant holds.
 const maxListed = 8
+
+// Temporary reports whether a key service failed for now, so that the same call
+// may succeed later.
+func (e *NoKeyError) Temporary() bool { return slices.ContainsFunc(e.Errs, forNow) }
 
 // Unwrap returns ErrNoKey and Errs.
 func (e *NoKeyError) Unwrap() []error { return append([]error{ErrNoKey}, e.Errs...) }
