@@ -102,16 +102,18 @@ func (b Binding) bound() (p [boundSize]byte, err error) {
 // maxNotAfter is the last second that RFC 3339 can write.
 var maxNotAfter = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).Unix()
 
-// payload builds the bytes that every recipient wraps. The caller wipes them.
-func (b Binding) payload(key []byte) ([]byte, error) {
+// fill builds the bytes that every recipient wraps, in memory that the caller
+// wipes.
+func (b Binding) fill(payload, key []byte) error {
 	if len(key) != payloadSize-boundSize {
 		panic(fmt.Sprintf("encrypt: a payload holds 32 key bytes, not %d", len(key)))
 	}
 	bound, err := b.bound()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return append(append(make([]byte, 0, payloadSize), bound[:]...), key...), nil
+	copy(payload[copy(payload, bound[:]):], key)
+	return nil
 }
 
 // open checks unwrapped bytes against b and now and returns the key in them,

@@ -5,7 +5,6 @@ package encrypt
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -14,7 +13,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/modelsec/modelsec-go/internal/floe"
 	"github.com/modelsec/modelsec-go/internal/strictjson"
@@ -38,10 +36,32 @@ type layerKeyJSON struct {
 	Key   string `json:"key"`
 }
 
+// encodeFiles writes a filesJSON in one piece of memory, which the caller wipes.
+func encodeFiles(key *Key, artifactID [16]byte, files json.RawMessage, layers []uint32) ([]byte, error) {
+	const entry = len(`{"layer":4294967295,"key":""},`) + (keySize+2)/3*4
+	out := make([]byte, 0, len(`{"files":,"keys":[]}`)+len(files)+len(layers)*entry)
+	out = append(append(append(out, `{"files":`...), files...), `,"keys":[`...)
+	for i, layer := range slices.Sorted(slices.Values(layers)) {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = fmt.Appendf(out, `{"layer":%d,"key":"`, layer)
+		k, err := key.partKey(artifactID, layer)
+		if err != nil {
+			clear(out)
+			return nil, err
+		}
+		out = append(base64.StdEncoding.AppendEncode(out, k[:]), `"}`...)
+		clear(k[:])
+	}
+	return append(out, `]}`...), nil
+}
+
 // WrapFiles wraps the keys of some layers for the recipients, with the scope
 // [ScopeFiles] and the expiry of b (FORMAT.md §8.6). files is the JSON of the
 // list that the recipients see; layers are the ordinals of all layers that
-// those files touch, in any order, each once.
+// those files touch, in any order, each once. Sign what they go into: readers
+// take a file list from signed grants only.
 func WrapFiles(ctx context.Context, key *Key, b Binding, files json.RawMessage, layers []uint32, recipients ...Recipient) ([]Stanza, error) {
 	if err := key.CheckCommitment(b.ArtifactID, b.Commitment); err != nil {
 		return nil, err
@@ -50,18 +70,9 @@ func WrapFiles(ctx context.Context, key *Key, b Binding, files json.RawMessage, 
 	if _, err := b.bound(); err != nil {
 		return nil, err
 	}
-	doc := filesJSON{Files: files}
-	for _, layer := range slices.Sorted(slices.Values(layers)) {
-		k, err := key.partKey(b.ArtifactID, layer)
-		if err != nil {
-			return nil, err
-		}
-		doc.Keys = append(doc.Keys, layerKeyJSON{layer, base64.StdEncoding.EncodeToString(k[:])})
-		clear(k[:])
-	}
-	plaintext, err := json.Marshal(doc)
+	plaintext, err := encodeFiles(key, b.ArtifactID, files, layers)
 	if err != nil {
-		return nil, fmt.Errorf("encrypt: file list: %w", err)
+		return nil, err
 	}
 	defer clear(plaintext)
 	check, err := parseFiles(b.ArtifactID, plaintext)
@@ -70,33 +81,35 @@ func WrapFiles(ctx context.Context, key *Key, b Binding, files json.RawMessage, 
 	}
 	check.Close()
 
-	var grantKey [keySize]byte
-	defer clear(grantKey[:])
-	rand.Read(grantKey[:])
-	inner := filesKey(grantKey[:], b)
-	defer clear(inner[:])
-	sealed := gcm(&inner).Seal(nil, nil, plaintext, filesAAD(b))
-	return wrap(ctx, grantKey[:], b, sealed, recipients)
+	grantKey := NewKey()
+	defer grantKey.Close()
+	var sealed []byte
+	err = grantKey.dek.use(func(key []byte) error {
+		inner := filesKey(key, b)
+		defer clear(inner[:])
+		sealed = gcm(&inner).Seal(nil, nil, plaintext, filesAAD(b))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return wrap(ctx, grantKey.dek, b, sealed, recipients)
 }
 
-// UnwrapFiles is [UnwrapKey] for entries of [ScopeFiles]. The file list that it
-// returns is the granter's word: whoever holds the data key could have written
-// it. Each layer key proves itself against the header in the signed index when
-// [NewPartOpener] gets it.
-func UnwrapFiles(ctx context.Context, entries []Stanza, b Binding, now time.Time, identities ...Identity) (*FileKeys, error) {
-	var found *FileKeys
-	err := unwrap(ctx, entries, b.normal(ScopeFiles), now, identities, func(grantKey []byte, s Stanza) error {
-		inner := filesKey(grantKey, b)
-		defer clear(inner[:])
-		plaintext, err := gcm(&inner).Open(nil, nil, s.Sealed, filesAAD(b))
-		if err != nil {
-			return fmt.Errorf("sealed file list: %w", ErrDecrypt)
-		}
-		defer clear(plaintext)
-		found, err = parseFiles(b.ArtifactID, plaintext)
-		return err
-	})
-	return found, err
+// openFiles opens the sealed list of an entry.
+func openFiles(grantKey []byte, s Stanza, b Binding) (PartKeys, error) {
+	inner := filesKey(grantKey, b)
+	defer clear(inner[:])
+	plaintext, err := gcm(&inner).Open(nil, nil, s.Sealed, filesAAD(b))
+	if err != nil {
+		return nil, fmt.Errorf("sealed file list: %w", ErrDecrypt)
+	}
+	defer clear(plaintext)
+	files, err := parseFiles(b.ArtifactID, plaintext)
+	if err != nil {
+		return nil, err
+	}
+	return files, nil
 }
 
 // filesKey is HKDF-Expand(grant key, label || 0x00 || artifactId || manifest).
@@ -142,8 +155,9 @@ func parseFiles(artifactID [16]byte, plaintext []byte) (*FileKeys, error) {
 	return &FileKeys{artifactID, slices.Clone(doc.Files), offsets, newSecret(keys)}, nil
 }
 
-// FileKeys are the keys of some layers of one artifact. It is safe for
-// concurrent use, formats as a fixed text, and wipes its keys on Close.
+// FileKeys are the keys of some layers of one artifact, from an entry of
+// [ScopeFiles]. Each proves itself against the header in the signed index when
+// [NewPartOpener] gets it. It is safe for concurrent use, formats as a fixed text, and wipes its keys on Close.
 type FileKeys struct {
 	artifactID [16]byte
 	files      json.RawMessage

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/encrypt/encrypttest"
@@ -19,6 +20,20 @@ import (
 )
 
 const filesJSON = `[{"path":"lora.safetensors","role":"weight","size":5,"runs":[[0,7,0,5]]}]`
+
+// unwrapFiles opens the first entry of scope files that id opens.
+func unwrapFiles(t *testing.T, entries []encrypt.Stanza, b encrypt.Binding, now time.Time, id encrypt.Identity) (files *encrypt.FileKeys, err error) {
+	t.Helper()
+	err = encrypt.Unwrap(t.Context(), entries, b, now, func(k encrypt.PartKeys, _ encrypt.Stanza) bool {
+		if key, ok := k.(*encrypt.Key); ok {
+			key.Close()
+			return false
+		}
+		files = k.(*encrypt.FileKeys)
+		return true
+	}, id)
+	return files, err
+}
 
 func TestFilesScopeOpensItsLayersOnly(t *testing.T) {
 	id := generate(t, "")
@@ -38,7 +53,7 @@ func TestFilesScopeOpensItsLayersOnly(t *testing.T) {
 	if _, err := encrypt.UnwrapKey(t.Context(), g.Recipients, b, now, id); !errors.Is(err, encrypt.ErrNoKey) {
 		t.Errorf("the whole artifact: error %v, want ErrNoKey", err)
 	}
-	files, err := encrypt.UnwrapFiles(t.Context(), g.Recipients, b, now, id)
+	files, err := unwrapFiles(t, g.Recipients, b, now, id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,13 +107,13 @@ func TestFilesScopeIsBound(t *testing.T) {
 		s := stanzas[0]
 		s.Sealed = bytes.Clone(s.Sealed)
 		s.Sealed[at] ^= 1
-		if _, err := encrypt.UnwrapFiles(t.Context(), []encrypt.Stanza{s}, b, now, id); !errors.Is(err, encrypt.ErrDecrypt) {
+		if _, err := unwrapFiles(t, []encrypt.Stanza{s}, b, now, id); !errors.Is(err, encrypt.ErrDecrypt) {
 			t.Fatalf("byte %d of the sealed list flipped: error %v, want ErrDecrypt", at, err)
 		}
 	}
 	other := b
 	other.Manifest = digest.FromString("another")
-	if _, err := encrypt.UnwrapFiles(t.Context(), stanzas, other, now, id); !errors.Is(err, encrypt.ErrNoKey) {
+	if _, err := unwrapFiles(t, stanzas, other, now, id); !errors.Is(err, encrypt.ErrNoKey) {
 		t.Errorf("another manifest: error %v, want ErrNoKey", err)
 	}
 	// The sealed list of another grant for the same artifact has another key.
@@ -107,7 +122,7 @@ func TestFilesScopeIsBound(t *testing.T) {
 		t.Fatal(err)
 	}
 	again[0].Sealed = stanzas[0].Sealed
-	if _, err := encrypt.UnwrapFiles(t.Context(), again, b, now, id); !errors.Is(err, encrypt.ErrDecrypt) {
+	if _, err := unwrapFiles(t, again, b, now, id); !errors.Is(err, encrypt.ErrDecrypt) {
 		t.Errorf("the list of another grant: error %v, want ErrDecrypt", err)
 	}
 }

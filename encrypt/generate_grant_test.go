@@ -61,8 +61,8 @@ func (m grantMaker) wrap(b Binding) Stanza {
 // wrapPayload wraps a payload that change had its way with.
 func (m grantMaker) wrapPayload(change func(p []byte)) Stanza {
 	m.t.Helper()
-	var payload []byte
-	if err := m.key.dek.use(func(dek []byte) (err error) { payload, err = m.b.payload(dek); return err }); err != nil {
+	payload := make([]byte, payloadSize)
+	if err := m.key.dek.use(func(dek []byte) error { return m.b.fill(payload, dek) }); err != nil {
 		m.t.Fatal(err)
 	}
 	change(payload)

@@ -45,6 +45,17 @@ func keyFrom(b []byte) *Key {
 	return &Key{newSecret(b)}
 }
 
+// Clone returns a copy of the key in a page of its own, which is closed by
+// itself.
+func (k *Key) Clone() (*Key, error) {
+	var out *Key
+	err := k.dek.use(func(b []byte) error {
+		out = keyFrom(b)
+		return nil
+	})
+	return out, err
+}
+
 // Close wipes the key, after methods that are using it. Sealers and openers
 // made from it stay usable. Closing twice is fine.
 func (k *Key) Close() error {

@@ -142,3 +142,21 @@ func TestKeyIsNeverShown(t *testing.T) {
 		t.Errorf("a copy formats as %q", text)
 	}
 }
+
+// TestCloneOutlivesItsKey, and not the other way round.
+func TestCloneOutlivesItsKey(t *testing.T) {
+	key := encrypt.NewKey()
+	want := key.Commitment([16]byte{1})
+	clone, err := key.Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key.Close()
+	if clone.Commitment([16]byte{1}) != want {
+		t.Error("the clone is another key")
+	}
+	clone.Close()
+	if _, err := clone.Clone(); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("clone of a closed key: error %v, want fs.ErrClosed", err)
+	}
+}

@@ -6,6 +6,7 @@ package encrypt
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"sync/atomic"
 
 	"github.com/modelsec/modelsec-go/internal/floe"
@@ -86,7 +87,20 @@ func (p Part) aad() []byte {
 // PartKeys has the keys of layers: a [*Key] those of all, [*FileKeys] those of
 // some. A layer whose key it lacks is [ErrNoKey].
 type PartKeys interface {
+	io.Closer // wipes the keys
 	partKey(artifactID [16]byte, layer uint32) ([floe.KeySize]byte, error)
+}
+
+// lendPart lends the key of a layer to f.
+func lendPart(keys PartKeys, p Part, f func(*[floe.KeySize]byte) error) (err error) {
+	guard(func() {
+		var k [floe.KeySize]byte
+		defer clear(k[:])
+		if k, err = keys.partKey(p.ArtifactID, p.Layer); err == nil {
+			err = f(&k)
+		}
+	})
+	return err
 }
 
 // A PartSealer encrypts the segments of one attempt to write a layer. An
@@ -103,14 +117,16 @@ func NewPartSealer(key *Key, p Part) (*PartSealer, error) {
 	if err := p.check(maxSealLength); err != nil {
 		return nil, err
 	}
-	k, err := key.partKey(p.ArtifactID, p.Layer)
+	var sealer *floe.Sealer
+	err := lendPart(key, p, func(k *[floe.KeySize]byte) (err error) {
+		sealer, err = floe.NewSealer(k, p.aad(), p.params())
+		if err != nil {
+			panic("encrypt: " + err.Error()) // p was checked
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
-	}
-	defer clear(k[:])
-	sealer, err := floe.NewSealer(&k, p.aad(), p.params())
-	if err != nil {
-		panic("encrypt: " + err.Error()) // p was checked
 	}
 	return &PartSealer{p, sealer, make([]atomic.Uint64, (p.Segments()+63)/64)}, nil
 }
@@ -155,14 +171,15 @@ func NewPartOpener(keys PartKeys, p Part, header []byte) (*PartOpener, error) {
 	if err := p.check(maxOpenLength); err != nil {
 		return nil, err
 	}
-	k, err := keys.partKey(p.ArtifactID, p.Layer)
+	var opener *floe.Opener
+	err := lendPart(keys, p, func(k *[floe.KeySize]byte) (err error) {
+		if opener, err = floe.NewOpener(k, p.aad(), header, p.params()); err != nil {
+			return fmt.Errorf("header of layer %d: %w", p.Layer, ErrDecrypt)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
-	}
-	defer clear(k[:])
-	opener, err := floe.NewOpener(&k, p.aad(), header, p.params())
-	if err != nil {
-		return nil, fmt.Errorf("header of layer %d: %w", p.Layer, ErrDecrypt)
 	}
 	return &PartOpener{p, opener}, nil
 }

@@ -34,7 +34,9 @@ func (s *secret) use(f func(b []byte) error) error {
 	if s.page == nil {
 		return fmt.Errorf("encrypt: use of a closed key: %w", fs.ErrClosed)
 	}
-	return f(s.page.bytes)
+	var err error
+	guard(func() { err = f(s.page.bytes) })
+	return err
 }
 
 func (s *secret) close() {

@@ -196,3 +196,45 @@ func TestWrapIsRepeatedWhereItFailedForNow(t *testing.T) {
 		})
 	}
 }
+
+// TestUnwrapAsksForTheWholeFirst: entries for the whole artifact come before
+// those for files, further ones are asked for until take has enough, and all of
+// them count towards the four calls of K14.
+func TestUnwrapAsksForTheWholeFirst(t *testing.T) {
+	key, b := encrypttest.NewBinding(t)
+	files := func(layer uint32) encrypt.Stanza {
+		s, err := encrypt.WrapFiles(t.Context(), key, b, []byte(filesJSON), []uint32{layer}, raw{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s[0]
+	}
+	whole, err := encrypt.WrapKey(t.Context(), key, b, raw{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := []encrypt.Stanza{files(1), files(2), whole[0], files(3), files(4), files(5)}
+	for _, test := range []struct {
+		enough int
+		want   string
+	}{{1, "all"}, {2, "all 1"}, {4, "all 1 2 3"}, {5, "all 1 2 3"}} {
+		var log []string
+		got := ""
+		err := encrypt.Unwrap(t.Context(), entries, b, now, func(k encrypt.PartKeys, s encrypt.Stanza) bool {
+			defer k.Close()
+			if f, ok := k.(*encrypt.FileKeys); ok {
+				got += fmt.Sprint(" ", f.Layers()[0])
+			} else {
+				got += "all"
+			}
+			if s.Type != "raw" {
+				t.Errorf("entry %v", s)
+			}
+			test.enough--
+			return test.enough == 0
+		}, &service{log: &log})
+		if got != test.want || (test.enough == 0) != (err == nil) || err != nil && !errors.Is(err, encrypt.ErrNoKey) {
+			t.Errorf("got %q with %d more wanted, error %v, want %q", got, test.enough, err, test.want)
+		}
+	}
+}

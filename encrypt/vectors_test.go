@@ -200,7 +200,7 @@ func TestGrantVectors(t *testing.T) {
 }
 
 func (v vector) unwrapFiles(g *encrypt.Grant, b encrypt.Binding, clock time.Time, id encrypt.Identity) string {
-	files, err := encrypt.UnwrapFiles(v.t.Context(), g.Recipients, b, clock, id)
+	files, err := unwrapFiles(v.t, g.Recipients, b, clock, id)
 	if err != nil {
 		return grantFailure(err)
 	}

@@ -28,12 +28,7 @@ func WrapKey(ctx context.Context, key *Key, b Binding, recipients ...Recipient) 
 	if b.Scope != "" && b.Scope != ScopeArtifact {
 		return nil, fmt.Errorf("encrypt: WrapKey grants the whole artifact; scope %s is for WrapFiles", b.Scope)
 	}
-	var stanzas []Stanza
-	err := key.dek.use(func(dek []byte) (err error) {
-		stanzas, err = wrap(ctx, dek, b.normal(ScopeArtifact), nil, recipients)
-		return err
-	})
-	return stanzas, err
+	return wrap(ctx, key.dek, b.normal(ScopeArtifact), nil, recipients)
 }
 
 // normal returns b as a stanza can express it.
@@ -46,7 +41,7 @@ func (b Binding) normal(s Scope) Binding {
 }
 
 // wrap wraps 32 bytes for each of the recipients.
-func wrap(ctx context.Context, key []byte, b Binding, sealed []byte, recipients []Recipient) ([]Stanza, error) {
+func wrap(ctx context.Context, key *secret, b Binding, sealed []byte, recipients []Recipient) ([]Stanza, error) {
 	if len(recipients) == 0 {
 		return nil, errors.New("encrypt: no recipients: nobody could open the artifact")
 	}
@@ -73,19 +68,19 @@ func wrap(ctx context.Context, key []byte, b Binding, sealed []byte, recipients 
 
 // wrapOne asks a recipient, again where it fails for now: the others cannot
 // stand in for it as they can when a key is unwrapped.
-func wrapOne(ctx context.Context, key []byte, b Binding, r Recipient) (s Stanza, err error) {
+func wrapOne(ctx context.Context, key *secret, b Binding, r Recipient) (s Stanza, err error) {
 	for round := 0; ; round++ {
-		err = timed(ctx, r, func(ctx context.Context) (err error) {
-			// Bytes of its own, so that one that keeps or scribbles on them
-			// harms no other.
-			payload, err := b.payload(key)
-			if err != nil {
+		// Bytes of its own, so that one that keeps or scribbles on them harms
+		// no other.
+		payload := make([]byte, payloadSize)
+		err = key.use(func(key []byte) error { return b.fill(payload, key) })
+		if err == nil {
+			err = timed(ctx, r, func(ctx context.Context) (err error) {
+				s, err = r.Wrap(ctx, payload, b)
 				return err
-			}
-			defer clear(payload)
-			s, err = r.Wrap(ctx, payload, b)
-			return err
-		})
+			})
+		}
+		clear(payload)
 		if !forNow(err) || round == len(pauses) {
 			return s, err
 		}
@@ -121,62 +116,96 @@ func CheckClass(least WrapClass, recipients ...Recipient) error {
 //
 // What an identity returns is compared with b and the clear entry, then notAfter
 // with now, then the commitment (FORMAT.md §8.2). Entries of [ScopeFiles] are
-// for [UnwrapFiles]. Where nothing opens, the error is a [*NoKeyError]. A
-// cancelled ctx is returned as such.
+// for [Unwrap]. Where nothing opens, the error is a [*NoKeyError]. A cancelled
+// ctx is returned as such.
 func UnwrapKey(ctx context.Context, entries []Stanza, b Binding, now time.Time, identities ...Identity) (*Key, error) {
 	var key *Key
-	err := unwrap(ctx, entries, b.normal(ScopeArtifact), now, identities, func(dek []byte, _ Stanza) error {
-		k := keyFrom(dek)
-		if err := k.CheckCommitment(b.ArtifactID, b.Commitment); err != nil {
-			k.Close()
-			return err
-		}
-		key = k
-		return nil
+	u := newUnwrapping(entries, b, now, identities)
+	u.files = nil
+	err := u.run(ctx, func(k PartKeys, _ Stanza) bool {
+		key = k.(*Key)
+		return true
 	})
 	return key, err
 }
 
-// unwrap looks for an entry of b's scope whose key use accepts.
-func unwrap(ctx context.Context, entries []Stanza, b Binding, now time.Time, identities []Identity, use func(key []byte, s Stanza) error) error {
-	if _, err := b.bound(); err != nil {
+// Unwrap is [UnwrapKey] for readers whom a part of the artifact may do. An
+// identity is offered entries of [ScopeArtifact], and after them those of
+// [ScopeFiles]. take gets the [*Key] or [*FileKeys] of every entry that opens,
+// which it must close, and the entry, and says whether that is enough; until it
+// does, further entries are tried. The bounds and the errors are those of
+// UnwrapKey: a [*NoKeyError] where nothing that opened was enough.
+//
+// The file list of a [*FileKeys] is the granter's word, as whoever holds the data
+// key can write one: offer entries of ScopeFiles only from grants whose
+// signature was verified (FORMAT.md §8.6).
+func Unwrap(ctx context.Context, entries []Stanza, b Binding, now time.Time, take func(PartKeys, Stanza) (enough bool), identities ...Identity) error {
+	return newUnwrapping(entries, b, now, identities).run(ctx, take)
+}
+
+// unwrapping is the work of one Unwrap.
+type unwrapping struct {
+	b               Binding
+	now             time.Time
+	identities      []Identity
+	artifact, files []Stanza
+	calls           []int // of every identity, in all rounds
+	none            *NoKeyError
+}
+
+func newUnwrapping(entries []Stanza, b Binding, now time.Time, identities []Identity) *unwrapping {
+	u := &unwrapping{b: b.normal(ScopeArtifact), now: now, identities: identities, calls: make([]int, len(identities)),
+		none: &NoKeyError{Types: make(map[string]int), Identities: len(identities)}}
+	for _, s := range entries {
+		u.none.Stanzas++
+		u.none.Types[s.Type]++
+		if s.Scope == ScopeFiles {
+			u.files = append(u.files, s)
+		} else {
+			u.artifact = append(u.artifact, s)
+		}
+	}
+	return u
+}
+
+// offers lists what every identity may open.
+func (u *unwrapping) offers() [][]Stanza {
+	all := slices.Concat(u.artifact, u.files)
+	byID := make(map[string][]Stanza)
+	for _, s := range all {
+		byID[s.KeyID] = append(byID[s.KeyID], s)
+	}
+	out := make([][]Stanza, len(u.identities))
+	for i, id := range u.identities {
+		out[i] = all
+		if k, ok := id.(Keyed); ok {
+			out[i] = byID[k.KeyID(u.b)]
+		}
+	}
+	return out
+}
+
+// run asks all identities in turn, and then again those that failed for now.
+func (u *unwrapping) run(ctx context.Context, take func(PartKeys, Stanza) bool) error {
+	if _, err := u.b.bound(); err != nil {
 		return err
 	}
-	none := &NoKeyError{Types: make(map[string]int), Identities: len(identities)}
-	var offered []Stanza
-	byID := make(map[string][]Stanza)
-	for _, s := range entries {
-		none.Stanzas++
-		none.Types[s.Type]++
-		if s.Scope == b.Scope {
-			offered = append(offered, s)
-			byID[s.KeyID] = append(byID[s.KeyID], s)
-		}
-	}
-	pending := make([][]Stanza, len(identities))
-	calls := make([]int, len(identities))
-	for i, id := range identities {
-		pending[i] = offered
-		if k, ok := id.(Keyed); ok {
-			pending[i] = byID[k.KeyID(b)]
-		}
-	}
+	pending := u.offers()
 	for round := 0; ; round++ {
-		var again bool
-		for i, id := range identities {
-			a := &attempt{number: i + 1, id: id, calls: &calls[i], none: none}
-			rest, err := a.try(ctx, pending[i], b, now, use)
-			if a.opened || err != nil {
-				return err
+		again := false
+		for i := range u.identities {
+			enough := false
+			pending[i], enough = u.ask(ctx, i, pending[i], take)
+			if enough {
+				return nil
 			}
-			pending[i] = rest
-			again = again || len(rest) > 0
+			again = again || len(pending[i]) > 0
 		}
 		err := ctx.Err()
 		if err == nil && again && round < len(pauses) {
 			err = pause(ctx, round)
 		} else if err == nil {
-			return none
+			return u.none
 		}
 		if err != nil {
 			return fmt.Errorf("encrypt: unwrap: %w", err)
@@ -184,66 +213,76 @@ func unwrap(ctx context.Context, entries []Stanza, b Binding, now time.Time, ide
 	}
 }
 
-// attempt is one identity in one round of unwrap.
-type attempt struct {
-	number int
-	id     Identity
-	calls  *int // of all rounds
-	none   *NoKeyError
-	opened bool
-}
-
-// try offers stanzas to the identity until use accepts one. It returns those
-// that are worth another round: a service that is down or overloaded costs one
-// call, and then it is the turn of the next identity.
-func (a *attempt) try(ctx context.Context, stanzas []Stanza, b Binding, now time.Time, use func(key []byte, s Stanza) error) (rest []Stanza, err error) {
+// ask offers stanzas to identity i until take has enough. It returns those that
+// are worth another round: a service that is down or overloaded costs one call,
+// and then it is the turn of the next identity.
+func (u *unwrapping) ask(ctx context.Context, i int, stanzas []Stanza, take func(PartKeys, Stanza) bool) (rest []Stanza, enough bool) {
+	id := u.identities[i]
 	refused := make(map[string]bool) // key ids
-	for i, s := range stanzas {
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("encrypt: unwrap: %w", err)
-		}
-		if refused[s.KeyID] {
-			continue
-		}
-		if *a.calls == maxCalls && CallsOut(a.id) {
-			a.none.Errs = append(a.none.Errs, fmt.Errorf("encrypt: identity %d: asked %d times, not asked again", a.number, maxCalls))
-			return nil, nil
-		}
-		err := unwrapOne(ctx, a.id, s, b.For(s), now, use)
+	for at, s := range stanzas {
 		switch {
-		case err == nil:
-			a.opened = true
-			return nil, nil
-		case errors.Is(err, ErrNotMine):
-			continue
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("encrypt: unwrap: %w", ctx.Err())
+			return nil, false
+		case refused[s.KeyID]:
+			continue
+		case u.calls[i] == maxCalls && CallsOut(id):
+			u.none.Errs = append(u.none.Errs, fmt.Errorf("encrypt: identity %d: asked %d times, not asked again", i+1, maxCalls))
+			return nil, false
 		}
-		*a.calls++
-		a.none.Errs = append(a.none.Errs, fmt.Errorf("encrypt: identity %d, %s stanza: %w", a.number, s.Type, err))
+		keys, err := u.open(ctx, id, s)
+		if errors.Is(err, ErrNotMine) {
+			continue
+		}
+		u.calls[i]++
+		if err == nil {
+			if take(keys, s) {
+				return nil, true
+			}
+			continue
+		}
+		u.none.Errs = append(u.none.Errs, fmt.Errorf("encrypt: identity %d, %s stanza: %w", i+1, s.Type, err))
 		if forNow(err) {
-			return stanzas[i:], nil
+			return stanzas[at:], false
 		}
 		refused[s.KeyID] = forGood(err)
 	}
-	return nil, nil
+	return nil, false
 }
 
-func unwrapOne(ctx context.Context, id Identity, s Stanza, b Binding, now time.Time, use func(key []byte, s Stanza) error) error {
+// open unwraps one entry and checks what was in it.
+func (u *unwrapping) open(ctx context.Context, id Identity, s Stanza) (keys PartKeys, err error) {
+	b := u.b.For(s)
 	var payload []byte
 	defer func() { clear(payload) }()
-	err := timed(ctx, id, func(ctx context.Context) (err error) {
+	err = timed(ctx, id, func(ctx context.Context) (err error) {
 		payload, err = id.Unwrap(ctx, s, b)
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	key, err := b.open(payload, now)
-	if err != nil {
-		return err
+	guard(func() {
+		var key []byte
+		if key, err = b.open(payload, u.now); err != nil {
+			return
+		}
+		if s.Scope == ScopeFiles {
+			keys, err = openFiles(key, s, b)
+		} else {
+			keys, err = openKey(key, b)
+		}
+	})
+	return keys, err
+}
+
+// openKey returns the data key if it is the committed one.
+func openKey(dek []byte, b Binding) (PartKeys, error) {
+	k := keyFrom(dek)
+	if err := k.CheckCommitment(b.ArtifactID, b.Commitment); err != nil {
+		k.Close()
+		return nil, err
 	}
-	return use(key, s)
+	return k, nil
 }
 
 // A NoKeyError says what was tried when no identity opened an artifact. It is

@@ -115,7 +115,7 @@ func TestScopeAndExpiryAreInsideTheWrap(t *testing.T) {
 	}
 	files := stanzas[0]
 	files.Scope, files.Sealed = encrypt.ScopeFiles, []byte{1}
-	if _, err := encrypt.UnwrapFiles(t.Context(), []encrypt.Stanza{files}, b, now, raw{}); !errors.Is(err, encrypt.ErrKeyMismatch) {
+	if _, err := unwrapFiles(t, []encrypt.Stanza{files}, b, now, raw{}); !errors.Is(err, encrypt.ErrKeyMismatch) {
 		t.Errorf("another scope: error %v, want ErrKeyMismatch", err)
 	}
 	if _, err := encrypt.UnwrapKey(t.Context(), []encrypt.Stanza{files}, b, now, raw{}); !errors.Is(err, encrypt.ErrNoKey) {
