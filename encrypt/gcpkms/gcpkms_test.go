@@ -1,0 +1,233 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package gcpkms_test
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"cloud.google.com/go/kms/apiv1/kmspb"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/encrypt/encrypttest"
+	"github.com/modelsec/modelsec-go/encrypt/gcpkms"
+	"github.com/modelsec/modelsec-go/encrypt/gcpkms/gcpkmstest"
+)
+
+const (
+	ring      = "projects/models-prod/locations/europe-west3/keyRings/weights/cryptoKeys/"
+	keyName   = ring + "release"
+	otherName = ring + "another"
+)
+
+// service is KMS with two keys, at an address without TLS.
+func service(t *testing.T) (*gcpkmstest.Server, string) {
+	t.Helper()
+	s := gcpkmstest.New()
+	s.Token = rand.Text()
+	s.Rotate(keyName)
+	s.Rotate(otherName)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer()
+	s.Register(g)
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(l) }()
+	t.Cleanup(func() {
+		g.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return s, l.Addr().String()
+}
+
+func open(t *testing.T, s *gcpkmstest.Server, address, name string) *gcpkms.Key {
+	t.Helper()
+	k, err := gcpkms.New(t.Context(), "gcpkms://"+name+"?endpoint="+address, &gcpkms.Options{Client: []option.ClientOption{
+		option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+		option.WithGRPCDialOption(grpc.WithPerRPCCredentials(token(s.Token))),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.Close() })
+	return k
+}
+
+// token is a bearer token for a loopback address.
+type token string
+
+func (c token) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(c)}, nil
+}
+
+func (token) RequireTransportSecurity() bool { return false }
+
+// TestSuite runs the real SDK client against a server of ours.
+func TestSuite(t *testing.T) {
+	encrypttest.Run(t, func(t *testing.T) encrypttest.Pair {
+		s, address := service(t)
+		k := open(t, s, address, keyName)
+		return encrypttest.Pair{
+			Recipient: k, Identity: k, Stranger: open(t, s, address, otherName),
+			Secrets:  [][]byte{[]byte(s.Token)},
+			Requests: s.Requests,
+			Service:  states(s),
+		}
+	})
+}
+
+// states brings a server into the states of the suite.
+func states(s *gcpkmstest.Server) encrypttest.Service {
+	var now atomic.Pointer[func(context.Context, any) error]
+	s.Intercept = func(ctx context.Context, request any) error {
+		if f := now.Load(); f != nil {
+			return (*f)(ctx, request)
+		}
+		return nil
+	}
+	enter := func(f func(context.Context, any) error) func(*testing.T) {
+		return func(*testing.T) { now.Store(&f) }
+	}
+	answer := func(code codes.Code) func(*testing.T) {
+		return enter(func(context.Context, any) error { return status.Error(code, "in the words of the service") })
+	}
+	return encrypttest.Service{
+		Disable:  func(*testing.T) { s.SetEnabled(keyName, false) },
+		Deny:     answer(codes.PermissionDenied),
+		Throttle: answer(codes.ResourceExhausted),
+		Fail:     answer(codes.Unavailable),
+		Quote: enter(func(ctx context.Context, request any) error {
+			md, _ := metadata.FromIncomingContext(ctx)
+			text := fmt.Sprint(md, request)
+			if q, ok := request.(*kmspb.EncryptRequest); ok {
+				text += hex.EncodeToString(q.Plaintext)
+			}
+			return status.Error(codes.OutOfRange, text)
+		}),
+		Stall: enter(func(ctx context.Context, _ any) error {
+			<-ctx.Done() // the client's end of the call, or the server's
+			return ctx.Err()
+		}),
+		Heal: func(*testing.T) {
+			s.SetEnabled(keyName, true)
+			now.Store(nil)
+		},
+	}
+}
+
+func TestOldVersionsStillOpen(t *testing.T) {
+	s, address := service(t)
+	k := open(t, s, address, keyName)
+	key, b := encrypttest.NewBinding(t)
+	for range 2 {
+		stanzas, err := encrypt.WrapKey(t.Context(), key, b, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Rotate(keyName)
+		got, err := encrypt.UnwrapKey(t.Context(), stanzas, b, encrypttest.Now, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Close()
+	}
+}
+
+// TestDamageIsNotBelieved: every checksum of both answers is looked at.
+func TestDamageIsNotBelieved(t *testing.T) {
+	for name, damage := range map[string]func(*kmspb.EncryptResponse){
+		"ciphertext":             func(r *kmspb.EncryptResponse) { r.Ciphertext[5] ^= 1 },
+		"no checksum":            func(r *kmspb.EncryptResponse) { r.CiphertextCrc32C = nil },
+		"plaintext unverified":   func(r *kmspb.EncryptResponse) { r.VerifiedPlaintextCrc32C = false },
+		"other data unverified":  func(r *kmspb.EncryptResponse) { r.VerifiedAdditionalAuthenticatedDataCrc32C = false },
+		"checksum of other data": func(r *kmspb.EncryptResponse) { r.CiphertextCrc32C.Value ^= 1 << 20 },
+	} {
+		s, address := service(t)
+		s.Damage = func(answer any) { damage(answer.(*kmspb.EncryptResponse)) }
+		_, b := encrypttest.NewBinding(t)
+		if _, err := open(t, s, address, keyName).Wrap(t.Context(), make([]byte, 128), b); !errors.Is(err, encrypt.ErrUnavailable) {
+			t.Errorf("%s: error %v, want ErrUnavailable", name, err)
+		}
+	}
+	for name, damage := range map[string]func(*kmspb.DecryptResponse){
+		"plaintext":   func(r *kmspb.DecryptResponse) { r.Plaintext[5] ^= 1 },
+		"no checksum": func(r *kmspb.DecryptResponse) { r.PlaintextCrc32C = nil },
+	} {
+		s, address := service(t)
+		k := open(t, s, address, keyName)
+		s.Damage = func(answer any) {
+			if r, ok := answer.(*kmspb.DecryptResponse); ok {
+				damage(r)
+			}
+		}
+		_, b := encrypttest.NewBinding(t)
+		stanza, err := k.Wrap(t.Context(), make([]byte, 128), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := k.Unwrap(t.Context(), stanza, b); !errors.Is(err, encrypt.ErrUnavailable) || out != nil {
+			t.Errorf("%s: %d bytes, error %v, want ErrUnavailable", name, len(out), err)
+		}
+	}
+}
+
+// TestWrapRefusesWhatNoReaderTakes: the answer of a broken service does not
+// become a grant.
+func TestWrapRefusesWhatNoReaderTakes(t *testing.T) {
+	for _, size := range []int{0, 4<<10 + 1} {
+		s, address := service(t)
+		s.Damage = func(answer any) {
+			r := answer.(*kmspb.EncryptResponse)
+			r.Ciphertext = make([]byte, size)
+			r.CiphertextCrc32C.Value = int64(crc(r.Ciphertext))
+		}
+		_, b := encrypttest.NewBinding(t)
+		if _, err := open(t, s, address, keyName).Wrap(t.Context(), make([]byte, 128), b); err == nil || errors.Is(err, encrypt.ErrUnavailable) {
+			t.Errorf("%d bytes: error %v", size, err)
+		}
+	}
+}
+
+func TestServiceOutOfReachIsUnavailable(t *testing.T) {
+	s, _ := service(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	_, b := encrypttest.NewBinding(t)
+	if _, err := open(t, s, address, keyName).Wrap(t.Context(), make([]byte, 128), b); !errors.Is(err, encrypt.ErrUnavailable) {
+		t.Errorf("error %v, want ErrUnavailable", err)
+	}
+}
+
+func TestCredentialsMustBeRight(t *testing.T) {
+	s, address := service(t)
+	wrong := &gcpkmstest.Server{Token: "another"}
+	_, b := encrypttest.NewBinding(t)
+	if _, err := open(t, wrong, address, keyName).Wrap(t.Context(), make([]byte, 128), b); !errors.Is(err, encrypt.ErrDenied) {
+		t.Errorf("error %v, want ErrDenied", err)
+	}
+	if s.Requests() != 1 {
+		t.Errorf("%d requests, want 1", s.Requests())
+	}
+}
