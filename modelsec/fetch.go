@@ -56,8 +56,7 @@ func (t *content) fetch(outer context.Context, wanted [][]int64, deliver sink) e
 	f := &fetcher{content: t, deliver: deliver, cancel: cancel}
 	f.changed = sync.NewCond(&f.mu)
 	defer t.sources.enter(f)()
-	f.plan(wanted)
-	if len(f.queue) == 0 {
+	if f.queue = t.jobs(wanted); len(f.queue) == 0 {
 		return nil
 	}
 	// Streams that wait for work must notice that there will be none.
@@ -90,25 +89,26 @@ func (t *content) fetch(outer context.Context, wanted [][]int64, deliver sink) e
 	return join(f.err, t.lanes.Err())
 }
 
-// plan cuts the wanted segments into jobs.
-func (f *fetcher) plan(wanted [][]int64) {
+// jobs cuts the wanted segments into jobs.
+func (t *content) jobs(wanted [][]int64) (queue []job) {
 	var total int64
 	for layer, segments := range wanted {
 		if n := len(segments); n > 0 {
-			total += int64(n) * min(f.maxStored(), f.layers[layer].Size)
+			total += int64(n) * min(t.maxStored(), t.layers[layer].Size)
 		}
 	}
 	size := min(max(total/(4*maxStreams), minRange), maxRange)
 	for layer, segments := range wanted {
 		for len(segments) > 0 {
 			n := 1
-			for n < len(segments) && segments[n] == segments[n-1]+1 && int64(n+1)*f.maxStored() <= size {
+			for n < len(segments) && segments[n] == segments[n-1]+1 && int64(n+1)*t.maxStored() <= size {
 				n++
 			}
-			f.queue = append(f.queue, job{layer: layer, wanted: segments[:n:n]})
+			queue = append(queue, job{layer: layer, wanted: segments[:n:n]})
 			segments = segments[n:]
 		}
 	}
+	return queue
 }
 
 // stream works jobs off until none is left or one failed for good.
@@ -151,8 +151,8 @@ func (f *fetcher) next() (job, bool) {
 }
 
 // ranged reports whether a job is for less than its whole layer.
-func (f *fetcher) ranged(j job) bool {
-	return int64(len(j.wanted)) < f.index.Geometry(j.layer).Count()
+func (t *content) ranged(j job) bool {
+	return int64(len(j.wanted)) < t.index.Geometry(j.layer).Count()
 }
 
 // widen adds what else is queued for the layer to a job that will read it
