@@ -15,8 +15,11 @@ import (
 // TestMain also serves as the process that tests kill, and fails where the
 // tests together left a goroutine or an open file behind.
 func TestMain(m *testing.M) {
-	if os.Getenv(envPull) != "" {
-		if err := pullAsChild(); err != nil {
+	for variable, run := range map[string]func() error{envPull: pullAsChild, envPush: pushAsChild} {
+		if os.Getenv(variable) == "" {
+			continue
+		}
+		if err := run(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

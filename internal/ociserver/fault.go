@@ -27,7 +27,8 @@ type Fault struct {
 	Trickle     time.Duration // Before every byte of the body.
 }
 
-func (f *Fault) serve(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
+// Serve answers as next does, but for the fault.
+func (f *Fault) Serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	if !sleep(r, f.Delay) {
 		return
 	}
@@ -40,7 +41,7 @@ func (f *Fault) serve(w http.ResponseWriter, r *http.Request, next http.HandlerF
 	if f.IgnoreRange {
 		r.Header.Del("Range")
 	}
-	next(out, r)
+	next.ServeHTTP(out, r)
 	if len(f.Extra) > 0 {
 		out.Write(f.Extra)
 	}

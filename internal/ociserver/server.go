@@ -113,7 +113,7 @@ var repositoryPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.Fault != nil {
 		if f := s.Fault(r); f != nil {
-			f.serve(w, r, s.serve)
+			f.Serve(w, r, http.HandlerFunc(s.serve))
 			return
 		}
 	}
