@@ -56,6 +56,9 @@ type HPKERecipient struct {
 // Type returns the stanza type of the key.
 func (r *HPKERecipient) Type() string { return r.stanzaType }
 
+// Bytes returns the public key, which [Binding.KeyID] takes.
+func (r *HPKERecipient) Bytes() []byte { return r.key.Bytes() }
+
 // Class returns the wrap class of the key's type.
 func (r *HPKERecipient) Class() WrapClass { return r.suite.class }
 
