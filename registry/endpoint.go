@@ -237,9 +237,16 @@ func statusOf(err error) int {
 	return 0
 }
 
+// refusalBody reads what a refusal says, and closes it.
+func refusalBody(resp *http.Response) []byte {
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	return b
+}
+
 // refusal turns a reply of an unwanted status into an error, and closes it.
 func refusal(resp *http.Response) error {
-	defer resp.Body.Close()
+	body := refusalBody(resp)
 	var sentinel error
 	switch resp.StatusCode {
 	case http.StatusNotFound:
@@ -252,14 +259,13 @@ func refusal(resp *http.Response) error {
 		sentinel = ErrLimit
 	}
 	message := errors.New("unexpected reply")
-	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	var reply struct {
 		Errors []struct {
 			Code    string `json:"code"`
 			Message string `json:"message"`
 		} `json:"errors"`
 	}
-	if json.Unmarshal(b, &reply) == nil && len(reply.Errors) > 0 {
+	if json.Unmarshal(body, &reply) == nil && len(reply.Errors) > 0 {
 		first := reply.Errors[0]
 		if first.Code == "UNSUPPORTED" {
 			sentinel = ErrUnsupported

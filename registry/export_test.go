@@ -48,3 +48,11 @@ const (
 	StallTimeout = stallTimeout
 	MaxRedirects = maxRedirects
 )
+
+// Feed is the body of a streamed upload.
+type Feed struct{ *feed }
+
+func NewFeed() Feed           { return Feed{newFeed()} }
+func (f Feed) Finish()        { f.finish() }
+func (f Feed) End(err error)  { f.end(err) }
+func (f Feed) Complete() bool { return f.sent() }

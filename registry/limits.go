@@ -64,8 +64,13 @@ const (
 	// defaultConnections saturates 10 Gbit/s over TLS with cores to spare.
 	defaultConnections = 16
 
-	// bufferSize of a connection, each way. Reads larger than it bypass it.
+	// bufferSize of a connection for reading, which larger reads bypass, and
+	// the largest chunk of an upload.
 	bufferSize = 256 << 10
+
+	// headSize is the buffer of a connection for writing. A request without a
+	// body fits in it; content should not be copied through it.
+	headSize = 8 << 10
 
 	// maxAttempts, with waits that double from minBackoff to maxBackoff, rides
 	// out a restart of the registry (about ten seconds) but not an outage.

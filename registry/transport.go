@@ -78,7 +78,7 @@ func newTransport(config *tls.Config, connections int, proxy func(*http.Request)
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
 		ReadBufferSize:         bufferSize,
-		WriteBufferSize:        bufferSize,
+		WriteBufferSize:        headSize,
 		Protocols:              protocols,
 	}
 }

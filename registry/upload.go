@@ -4,6 +4,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ type remoteWriter struct {
 	token   string // Authorization of the POST: a streamed body cannot be sent twice
 	written int64
 
-	pipe   *io.PipeWriter // nil until the first Write
+	body   *feed // nil until the first Write
 	result chan patchResult
 	closed bool
 
@@ -92,7 +93,7 @@ func (w *remoteWriter) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if w.pipe == nil {
+	if w.body == nil {
 		w.start()
 	}
 	written := 0
@@ -101,7 +102,7 @@ func (w *remoteWriter) Write(p []byte) (int, error) {
 		// progress and not a stall.
 		piece := p[written:min(len(p), written+bufferSize)]
 		timer := time.AfterFunc(stallTimeout, func() { w.cancel(ErrStalled) })
-		n, err := w.pipe.Write(piece)
+		n, err := w.body.Write(piece)
 		timer.Stop()
 		written += n
 		w.written += int64(n)
@@ -115,15 +116,24 @@ func (w *remoteWriter) Write(p []byte) (int, error) {
 // start sends the PATCH from a goroutine that ends with it; Commit and Close
 // wait for that.
 func (w *remoteWriter) start() {
-	r, pipe := io.Pipe()
-	w.pipe = pipe
+	body := newFeed()
+	w.body = body
 	w.result = make(chan patchResult, 1)
 	// A failure of the request must reach a Write that is waiting.
-	stop := context.AfterFunc(w.ctx, func() { r.CloseWithError(context.Cause(w.ctx)) })
+	stop := context.AfterFunc(w.ctx, func() { body.end(context.Cause(w.ctx)) })
 	go func() {
 		defer stop()
-		resp, err := w.patch(r)
-		r.CloseWithError(errPatchEnded)
+		resp, err := w.patch(body)
+		sent := body.sent()
+		body.end(errPatchEnded)
+		if err == nil && !sent {
+			// The connection may wait for a registry that reads no more, and
+			// Write with it.
+			timer := time.AfterFunc(stallTimeout, func() { w.cancel(ErrStalled) })
+			resp.Body = io.NopCloser(bytes.NewReader(refusalBody(resp)))
+			timer.Stop()
+			w.cancel(errPatchEnded)
+		}
 		w.result <- patchResult{resp, err}
 	}()
 }
@@ -131,7 +141,7 @@ func (w *remoteWriter) start() {
 // errPatchEnded stands in Write until the reply that explains it is read.
 var errPatchEnded = errors.New("registry ended the upload")
 
-func (w *remoteWriter) patch(body io.Reader) (*http.Response, error) {
+func (w *remoteWriter) patch(body io.ReadCloser) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(w.ctx, http.MethodPatch, w.session.String(), body)
 	if err != nil {
 		return nil, errors.New("upload session has no usable address")
@@ -176,7 +186,7 @@ func (w *remoteWriter) Commit(ctx context.Context, d digest.Digest) error {
 	if err := checkDigest(d); err != nil {
 		return w.store.fail("commit", "", err)
 	}
-	if w.pipe != nil {
+	if w.body != nil {
 		if err := w.finish(ctx); err != nil {
 			return w.store.wrap("commit", ref, err)
 		}
@@ -211,13 +221,13 @@ func (w *remoteWriter) Commit(ctx context.Context, d digest.Digest) error {
 
 // finish ends the body of the PATCH and reads the reply.
 func (w *remoteWriter) finish(ctx context.Context) error {
-	w.pipe.Close()
+	w.body.finish()
 	timer := time.AfterFunc(commitTimeout, func() { w.cancel(ErrStalled) })
 	defer timer.Stop()
 	stop := context.AfterFunc(ctx, func() { w.cancel(context.Cause(ctx)) })
 	defer stop()
 	result := <-w.result
-	w.pipe, w.result = nil, nil
+	w.body, w.result = nil, nil
 	if result.err != nil {
 		return result.err
 	}
