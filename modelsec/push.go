@@ -202,8 +202,8 @@ func defaultName(repository string) string {
 func (u *uploader) uploadAll(ctx context.Context) ([]*uploaded, error) {
 	defer u.watch(u.plan.total)()
 	layers := make([]*uploaded, len(u.plan.layers))
-	err := parallel(ctx, len(layers), pushParts, func(ctx context.Context, i int) (err error) {
-		layers[i], err = u.upload(ctx, i)
+	err := parallel(ctx, len(layers), pushParts, func(part context.Context, i int) (err error) {
+		layers[i], err = u.upload(part, ctx, i)
 		return err
 	})
 	return layers, err

@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"sync/atomic"
+	"time"
 
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -28,6 +29,10 @@ const slotsPerPart = 6
 
 // partAttempts is how often a layer is sent before the push fails.
 const partAttempts = 3
+
+// settleTime is how long what the registry is about to store may still take
+// when another layer has failed. The journal then has it.
+const settleTime = 5 * time.Second
 
 // uploader turns planned layers into blobs.
 type uploader struct {
@@ -70,21 +75,24 @@ type part struct {
 
 // upload puts a layer into the registry. A connection that breaks costs the
 // part: it is read again and sealed anew, since no position of a FLOE message
-// is sealed twice under one header.
-func (u *uploader) upload(ctx context.Context, i int) (out *uploaded, err error) {
+// is sealed twice under one header. caller is the context of the push, and ctx
+// ends with the failure of another layer too.
+func (u *uploader) upload(ctx, caller context.Context, i int) (out *uploaded, err error) {
 	if out, err := u.finished(ctx, i); out != nil || err != nil {
 		return out, err
 	}
 	size := index.GeometryOf(u.plan.profile, u.plan.layers[i].content, u.plan.segment).Blob()
 	putter, _ := u.store.(registry.Putter)
+	settled, end := outlive(ctx, caller, settleTime)
+	defer end()
 	for attempt := range partAttempts {
 		if err := pause(ctx, attempt); err != nil {
 			return nil, err
 		}
 		if putter != nil && (putter.PutFirst(size) || attempt == 0 && u.small(size)) {
-			out, err = u.put(ctx, i, size, putter)
+			out, err = u.put(ctx, settled, i, size, putter)
 		} else {
-			out, err = u.stream(ctx, i, size)
+			out, err = u.stream(ctx, settled, i, size)
 		}
 		if err == nil || !temporary(err) && !(putter != nil && errors.Is(err, registry.ErrUploadForm)) {
 			break
@@ -97,8 +105,18 @@ func (u *uploader) upload(ctx context.Context, i int) (out *uploaded, err error)
 	return out, err
 }
 
+// outlive returns a context that ends with the caller's, else so long after ctx.
+func outlive(ctx, caller context.Context, by time.Duration) (context.Context, func()) {
+	out, cancel := context.WithCancel(caller)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(by, cancel) })
+	return out, func() {
+		stop()
+		cancel()
+	}
+}
+
 // stream reads a layer once and seals, hashes and sends it in the same pass.
-func (u *uploader) stream(ctx context.Context, i int, size int64) (*uploaded, error) {
+func (u *uploader) stream(ctx, settled context.Context, i int, size int64) (*uploaded, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w, err := u.store.Create(ctx, size)
@@ -110,13 +128,13 @@ func (u *uploader) stream(ctx context.Context, i int, size int64) (*uploaded, er
 	if err != nil {
 		return nil, err
 	}
-	return out, w.Commit(ctx, out.digest)
+	return out, w.Commit(settled, out.digest)
 }
 
 // put makes the blob first: in memory where it is one segment, since one
 // request less and no second reading of the source are then for free, else in
 // a private file, for registries that must know a digest before they take it.
-func (u *uploader) put(ctx context.Context, i int, size int64, putter registry.Putter) (*uploaded, error) {
+func (u *uploader) put(ctx, settled context.Context, i int, size int64, putter registry.Putter) (*uploaded, error) {
 	var blob interface {
 		io.Writer
 		io.ReaderAt
@@ -133,7 +151,7 @@ func (u *uploader) put(ctx context.Context, i int, size int64, putter registry.P
 	if err != nil {
 		return nil, err
 	}
-	return out, putter.Put(ctx, ocispec.Descriptor{MediaType: layerMediaType, Digest: out.digest, Size: out.size}, blob)
+	return out, putter.Put(settled, ocispec.Descriptor{MediaType: layerMediaType, Digest: out.digest, Size: out.size}, blob)
 }
 
 // small reports whether a blob has one segment at most.
