@@ -5,11 +5,14 @@ package registry_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -210,34 +213,73 @@ func (readingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // wait for the registry until it counts as stalled.
 func TestRefusalByARegistryThatReadsNoMoreIsReportedAtOnce(t *testing.T) {
 	const body = `{"errors":[{"code":"SIZE_INVALID","message":"quota"}]}`
-	over := make(chan struct{})
-	defer close(over)
-	server := ociserver.New()
-	s := remote(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPatch {
-			server.ServeHTTP(w, r)
-			return
+	synctest.Test(t, func(t *testing.T) {
+		over := make(chan struct{})
+		defer close(over)
+		server := ociserver.New()
+		s := overPipe(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodPatch {
+				server.ServeHTTP(w, r)
+				return
+			}
+			conn, both, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			fmt.Fprint(both, "HTTP/1.1 100 Continue\r\n\r\n")
+			both.Flush()
+			io.CopyN(io.Discard, both, 10_000)
+			time.Sleep(time.Second) // the connection waits for us
+			fmt.Fprintf(both, "HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+			both.Flush()
+			<-over
+		}))
+		start := time.Now()
+		err := upload(t, s, pattern(1<<20))
+		if took := time.Since(start); took >= registry.StallTimeout {
+			t.Errorf("reported after %v", took)
 		}
-		conn, both, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
+		var e *registry.Error
+		if !errors.Is(err, registry.ErrLimit) || !errors.As(err, &e) || e.Status != http.StatusRequestEntityTooLarge || !strings.Contains(err.Error(), "quota") {
+			t.Errorf("got error %v, want the registry's own", err)
 		}
-		defer conn.Close()
-		fmt.Fprint(both, "HTTP/1.1 100 Continue\r\n\r\n")
-		both.Flush()
-		io.CopyN(io.Discard, both, 100_000)
-		fmt.Fprintf(both, "HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-		both.Flush()
-		<-over
-	}))
-	start := time.Now()
-	err := upload(t, s, pattern(64<<20))
-	if took := time.Since(start); took >= registry.StallTimeout {
-		t.Errorf("reported after %v", took)
-	}
-	var e *registry.Error
-	if !errors.Is(err, registry.ErrLimit) || !errors.As(err, &e) || e.Status != http.StatusRequestEntityTooLarge || !bytes.Contains([]byte(err.Error()), []byte("quota")) {
-		t.Errorf("got error %v, want the registry's own", err)
-	}
+	})
 }
+
+// overPipe returns a repository that h serves over connections in memory, which
+// keep nothing: a write ends when it was read.
+func overPipe(t *testing.T, h http.Handler) registry.WriteStore {
+	l := make(pipes)
+	server := &http.Server{Handler: h}
+	go server.Serve(l)
+	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		l <- theirs
+		return ours, nil
+	}}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		server.Close()
+	})
+	c := &registry.Client{Credentials: anonymous, Hosts: map[string]registry.Host{"registry.test": {PlainHTTP: true, Transport: transport}}}
+	return open(t, c, "registry.test/team/model")
+}
+
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	conn, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (p pipes) Close() error {
+	close(p)
+	return nil
+}
+
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
