@@ -25,6 +25,12 @@ type ExtractOptions struct {
 	// element and the directories above. Without Include every file that
 	// Exclude does not match is written.
 	Include, Exclude []string
+
+	// Files are the exact paths of the files that Pull opens, as by
+	// [Client.OpenFiles]: a path that is not there is an error. Whoever has no
+	// more than grants of some files needs it. Empty: all. Extract, whose model
+	// is open, ignores it.
+	Files []string
 }
 
 // Pull opens the artifact under the policy and extracts it: Open, Extract,
@@ -32,7 +38,11 @@ type ExtractOptions struct {
 func (c *Client) Pull(ctx context.Context, ref, dir string, p provenance.Policy, o *ExtractOptions) (*provenance.Report, error) {
 	c.init()
 	op := c.begin("pull", ref)
-	m, err := c.open(ctx, op, p)
+	var names []string
+	if o != nil {
+		names = o.Files
+	}
+	m, err := c.open(ctx, op, p, names)
 	if err != nil {
 		var refused *provenance.PolicyError
 		if errors.As(err, &refused) {
@@ -151,18 +161,12 @@ func (e *extraction) stagingID(files []staging.File) string {
 // run fills the directory and publishes it.
 func (e *extraction) run(ctx context.Context) error {
 	defer e.op.watch(e.op.total)()
-	if e.key != nil {
-		b, err := bindingOf(e.content.index, e.desc.Digest)
-		if err != nil {
-			return err
-		}
-		if e.prover, err = encrypt.NewProver(e.key, b.ArtifactID, b.Manifest); err != nil {
-			return err
-		}
+	var err error
+	if e.prover, err = e.newProver(); err != nil {
+		return err
 	}
 	wanted := e.content.segmentsOf(func(file int) bool { return e.want[file] })
 	if e.dir.Resumed() {
-		var err error
 		if wanted, err = e.missing(ctx, wanted); err != nil {
 			return err
 		}

@@ -127,65 +127,6 @@ func (a *artifact) allGrants(ctx context.Context, b encrypt.Binding, use func(*g
 	return err
 }
 
-// unwrap finds the data key, and the key id of the entry that held it. Local
-// keys try every entry that bears their key id; identities that call out see
-// only entries that a grant signer of the policy signed, so that a flood of
-// junk costs them nothing. K14.
-func (a *artifact) unwrap(ctx context.Context, b encrypt.Binding) (*encrypt.Key, string, error) {
-	var local, remote []encrypt.Identity
-	for _, id := range a.c.Identities {
-		if encrypt.CallsOut(id) {
-			remote = append(remote, id)
-		} else {
-			local = append(local, id)
-		}
-	}
-	var key *encrypt.Key
-	var keyID string
-	var failed error
-	try := func(entries []encrypt.Stanza, identities []encrypt.Identity) bool {
-		for _, id := range identities {
-			k, err := encrypt.UnwrapKey(ctx, entries, b, a.c.now(), id)
-			if err == nil {
-				key = k
-				if named, ok := id.(encrypt.Keyed); ok {
-					keyID = named.KeyID(b)
-				}
-				return true
-			}
-			failed = err
-		}
-		return false
-	}
-	var signed []encrypt.Stanza
-	seen := 0
-	err := a.grants(ctx, b, func(batch []*grantRecord) bool {
-		var entries []encrypt.Stanza
-		for _, r := range batch {
-			seen += len(r.doc.Recipients)
-			entries = append(entries, r.doc.Recipients...)
-			if len(remote) > 0 && a.signedGrant(ctx, r) {
-				signed = append(signed, r.doc.Recipients...)
-			}
-		}
-		return len(entries) > 0 && try(entries, local)
-	})
-	if key == nil && err == nil && len(signed) > 0 {
-		try(signed, remote)
-	}
-	switch {
-	case key != nil || err != nil:
-		return key, keyID, err
-	case len(a.c.Identities) == 0:
-		return nil, "", fmt.Errorf("%w: it is encrypted, and the client has no identities", ErrNoKey)
-	case seen == 0:
-		return nil, "", fmt.Errorf("%w: the registry lists no grant for it; ask its owner for one, or copy it with its grants", ErrNoKey)
-	case failed == nil:
-		return nil, "", fmt.Errorf("%w: %d grant entries, none signed by a grant signer of the policy", ErrNoKey, seen)
-	}
-	return nil, "", fmt.Errorf("%w: %w", ErrNoKey, failed)
-}
-
 // signedGrant reports whether a grant signer of the policy signed the document.
 func (a *artifact) signedGrant(ctx context.Context, r *grantRecord) bool {
 	if r.bundle == nil {

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"strings"
 
 	godigest "github.com/opencontainers/go-digest"
 
@@ -68,11 +69,30 @@ func (c *Client) verify(ctx context.Context, name, ref string, p provenance.Poli
 func (c *Client) Open(ctx context.Context, ref string, p provenance.Policy) (*Model, error) {
 	c.init()
 	op := c.begin("open", ref)
-	m, err := c.open(ctx, op, p)
+	m, err := c.open(ctx, op, p, nil)
 	return m, op.fail(err)
 }
 
-func (c *Client) open(ctx context.Context, op *operation, p provenance.Policy) (*Model, error) {
+// OpenFiles is Open for the files named, by their exact paths: what the model
+// lists is these and no others. Beside the data key it takes grants of some
+// files, if a grant signer of the policy signed them: the paths in such a grant
+// are its author's word.
+//
+// A name that the model does not have or no grant opens is an error, which lists
+// what could be opened: a subset is never chosen for the caller. Open on its
+// part returns ErrPartial where some files is all that the client may open.
+func (c *Client) OpenFiles(ctx context.Context, ref string, p provenance.Policy, names ...string) (*Model, error) {
+	c.init()
+	op := c.begin("open", ref)
+	if len(names) == 0 {
+		return nil, op.fail(fmt.Errorf("%w: no files named", ErrConfig))
+	}
+	m, err := c.open(ctx, op, p, names)
+	return m, op.fail(err)
+}
+
+// open opens the files named, or all where there are no names.
+func (c *Client) open(ctx context.Context, op *operation, p provenance.Policy, names []string) (*Model, error) {
 	a, err := c.resolve(ctx, op)
 	if err != nil {
 		return nil, err
@@ -96,7 +116,10 @@ func (c *Client) open(ctx context.Context, op *operation, p provenance.Policy) (
 		err = t.compareLayers(ctx, op)
 	}
 	if err == nil && t.index.Profile == index.Encrypted {
-		err = m.unlock(ctx)
+		err = m.unlock(ctx, names)
+	}
+	if err == nil {
+		err = t.only(names)
 	}
 	if err != nil {
 		m.Close()
@@ -172,45 +195,42 @@ func (t *content) release() error {
 	return nil
 }
 
-// unlock unwraps the key, opens the sealed file list and makes the openers.
-// The intent is recorded before a key is used, the outcome after. K44.
-func (m *Model) unlock(ctx context.Context) error {
-	t := m.content
-	b, err := bindingOf(t.index, m.desc.Digest)
+// unlock unwraps the keys, opens the file list and makes the openers. The
+// intent is recorded before a key is used, the outcome after. K44.
+func (m *Model) unlock(ctx context.Context, names []string) error {
+	b, err := bindingOf(m.content.index, m.desc.Digest)
 	if err != nil {
 		return err
 	}
 	if err := m.audit(ctx, Event{Phase: phaseIntent, Allowed: true, Reason: "unwrap the data key"}); err != nil {
 		return err
 	}
-	var keyID string
-	err = func() error {
-		if m.key, keyID, err = m.unwrap(ctx, b); err != nil {
-			return err
-		}
-		plain, err := m.key.OpenIndex(b.ArtifactID, t.index.Encryption.Sealed)
-		if err != nil {
-			return fmt.Errorf("sealed file list: %w", err)
-		}
-		files, err := t.index.ParseSealed(plain)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrFormat, err)
-		}
-		t.setFiles(files)
-		t.openers = make([]*encrypt.PartOpener, len(t.layers))
-		for i := range t.layers {
-			header, err := hex.DecodeString(t.index.Encryption.Headers[i])
-			if err != nil {
-				return err
-			}
-			part := encrypt.Part{ArtifactID: b.ArtifactID, Layer: uint32(i), Length: t.index.Geometry(i).Content, SegmentSize: int(t.index.SegmentSize)}
-			if t.openers[i], err = encrypt.NewPartOpener(m.key, part, header); err != nil {
-				return t.layerError(i, err)
-			}
-		}
-		return nil
-	}()
-	return m.outcome(ctx, Event{Reason: "data key unwrapped", KeyID: keyID}, err)
+	ring := &keyring{content: m.content, want: names}
+	defer ring.close()
+	err = m.unwrap(ctx, b, ring)
+	m.key = ring.whole
+	if err == nil {
+		err = ring.unlock(b)
+	}
+	reason := "data key unwrapped"
+	if ring.whole == nil {
+		reason = fmt.Sprintf("keys of %d files unwrapped", len(m.content.files))
+	}
+	return m.outcome(ctx, Event{Reason: reason, KeyID: strings.Join(ring.keyIDs, " ")}, err)
+}
+
+// opener makes the opener of one layer.
+func (t *content) opener(keys encrypt.PartKeys, b encrypt.Binding, layer int) (*encrypt.PartOpener, error) {
+	header, err := hex.DecodeString(t.index.Encryption.Headers[layer])
+	if err != nil {
+		return nil, err
+	}
+	part := encrypt.Part{ArtifactID: b.ArtifactID, Layer: uint32(layer), Length: t.index.Geometry(layer).Content, SegmentSize: int(t.index.SegmentSize)}
+	o, err := encrypt.NewPartOpener(keys, part, header)
+	if err != nil {
+		return nil, t.layerError(layer, err)
+	}
+	return o, nil
 }
 
 // compareLayers reads every layer in order and compares its own digest and

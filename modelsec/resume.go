@@ -67,3 +67,22 @@ func (e *extraction) proven(layer int, k int64, content []byte, pieces []index.P
 	proof := make([]byte, encrypt.ProofSize)
 	return e.dir.Record(n, proof) == nil && e.prover.Check(uint64(n), content, proof)
 }
+
+// newProver returns nil where bytes on the disk prove themselves. Without the
+// data key, that is with grants of some files, there is nothing to prove by: a
+// key of the moment makes everything be fetched again.
+func (m *Model) newProver() (*encrypt.Prover, error) {
+	if m.content.openers == nil {
+		return nil, nil
+	}
+	b, err := bindingOf(m.content.index, m.desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	key := m.key
+	if key == nil {
+		key = encrypt.NewKey()
+		defer key.Close()
+	}
+	return encrypt.NewProver(key, b.ArtifactID, b.Manifest)
+}

@@ -62,6 +62,19 @@ type Piece struct {
 
 // CheckFiles holds a file list to FORMAT.md §5.1 and §5.2.
 func CheckFiles(files []File, layers []Geometry) error {
+	if err := checkSome(files, layers); err != nil {
+		return err
+	}
+	for i, pieces := range ByLayer(files, len(layers)) {
+		if len(pieces) == 0 {
+			return fmt.Errorf("layer %d belongs to no file", i)
+		}
+	}
+	return nil
+}
+
+// checkSome is CheckFiles for a list of some files, as a grant has.
+func checkSome(files []File, layers []Geometry) error {
 	if len(files) == 0 || len(files) > maxFiles {
 		return fmt.Errorf("%d files, want 1 to %d", len(files), maxFiles)
 	}
@@ -84,9 +97,6 @@ func CheckFiles(files []File, layers []Geometry) error {
 		return err
 	}
 	for i, pieces := range ByLayer(files, len(layers)) {
-		if len(pieces) == 0 {
-			return fmt.Errorf("layer %d belongs to no file", i)
-		}
 		var end int64
 		for _, p := range pieces {
 			if p.LayerOffset < end {

@@ -228,6 +228,19 @@ func (x *Index) ParseSealed(b []byte) ([]File, error) {
 	return s.Files, nil
 }
 
+// ParseFiles reads the file list of a grant (FORMAT.md §8.6), which names some
+// files of the artifact, and checks it against the geometry.
+func (x *Index) ParseFiles(b []byte) ([]File, error) {
+	var s SealedFiles
+	if err := decode(slices.Concat([]byte(`{"files":`), b, []byte(`}`)), &s); err != nil {
+		return nil, fmt.Errorf("%w: file list: %w", ErrFormat, err)
+	}
+	if err := checkSome(s.Files, x.geometry); err != nil {
+		return nil, fmt.Errorf("%w: file list: %w", ErrFormat, err)
+	}
+	return s.Files, nil
+}
+
 // CheckDigest refuses every digest but SHA-256 in lower-case hex.
 func CheckDigest(d digest.Digest) error {
 	const prefix = "sha256:"
