@@ -76,6 +76,7 @@ func New(ctx context.Context, uri string, o *Options) (*Key, error) {
 	c.Region = arn.region
 	client := kms.NewFromConfig(c, func(k *kms.Options) {
 		k.Retryer = aws.NopRetryer{} // package encrypt repeats
+		k.HTTPClient = bounded{k.HTTPClient}
 		if endpoint != "" {
 			k.BaseEndpoint = &endpoint
 		}
@@ -83,9 +84,13 @@ func New(ctx context.Context, uri string, o *Options) (*Key, error) {
 	return &Key{uri, arn, client}, nil
 }
 
+// Resource returns what key ids are made from (FORMAT.md §8.3): the ARN, without
+// the Region where the key is a multi-Region key.
+func (k *Key) Resource() []byte { return []byte(k.arn.name()) }
+
 // KeyID returns the id of the key in the artifact of b. A multi-Region key has
 // one id in all its Regions.
-func (k *Key) KeyID(b encrypt.Binding) string { return b.KeyID(Type, []byte(k.arn.name())) }
+func (k *Key) KeyID(b encrypt.Binding) string { return b.KeyID(Type, k.Resource()) }
 
 // CallsOut returns true.
 func (k *Key) CallsOut() bool { return true }

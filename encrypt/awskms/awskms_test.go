@@ -4,6 +4,8 @@
 package awskms_test
 
 import (
+	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -139,7 +141,7 @@ func TestReplicaOpensWhatThePrimaryWrapped(t *testing.T) {
 // suite is not an accident of the fake.
 func TestCredentialsMustBeRight(t *testing.T) {
 	s, url := service(t)
-	wrong := &awskmstest.Server{AccessKeyID: s.AccessKeyID, SecretAccessKey: "another"}
+	wrong := &awskmstest.Server{AccessKeyID: s.AccessKeyID, SecretAccessKey: rand.Text()}
 	key, b := encrypttest.NewBinding(t)
 	_, err := encrypt.WrapKey(t.Context(), key, b, open(t, wrong, url, keyARN))
 	if !errors.Is(err, encrypt.ErrDenied) {
@@ -178,5 +180,24 @@ func TestWrapRefusesWhatNoReaderTakes(t *testing.T) {
 		if _, err := open(t, s, url, keyARN).Wrap(t.Context(), make([]byte, 128), b); err == nil || !strings.Contains(err.Error(), "the service returned") {
 			t.Errorf("%d bytes: error %v", size, err)
 		}
+	}
+}
+
+// TestAnswersAreBounded: the SDK reads an answer into memory whole.
+func TestAnswersAreBounded(t *testing.T) {
+	s, url := service(t)
+	s.Intercept = func(w http.ResponseWriter, _ *http.Request, _ []byte) bool {
+		w.Write([]byte(`{"CiphertextBlob":"`))
+		zeros := bytes.Repeat([]byte("A"), 32<<10)
+		for range 1 << 10 { // 32 MiB, unless the client hangs up
+			if _, err := w.Write(zeros); err != nil {
+				break
+			}
+		}
+		return true
+	}
+	_, b := encrypttest.NewBinding(t)
+	if _, err := open(t, s, url, keyARN).Wrap(t.Context(), make([]byte, 128), b); err == nil || strings.Contains(err.Error(), "the service returned") {
+		t.Errorf("error %v, want one about the length", err)
 	}
 }

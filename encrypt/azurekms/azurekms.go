@@ -96,16 +96,21 @@ func New(uri string, o *Options) (*Key, error) {
 	return &Key{uri, name, client}, nil
 }
 
-func (k *Key) stanzaType() string {
+// Type returns [TypeRSA] or [TypeAES], by the algorithm of the URI.
+func (k *Key) Type() string {
 	if k.name.algorithm == azkeys.EncryptionAlgorithmA256KW {
 		return TypeAES
 	}
 	return TypeRSA
 }
 
+// Resource returns what key ids are made from (FORMAT.md §8.3): the identifier of
+// the key in lower case, without a version.
+func (k *Key) Resource() []byte { return []byte(k.name.id()) }
+
 // KeyID returns the id of the key in the artifact of b. All versions of a key
 // have one id.
-func (k *Key) KeyID(b encrypt.Binding) string { return b.KeyID(k.stanzaType(), []byte(k.name.id())) }
+func (k *Key) KeyID(b encrypt.Binding) string { return b.KeyID(k.Type(), k.Resource()) }
 
 // CallsOut returns true.
 func (k *Key) CallsOut() bool { return true }
@@ -113,7 +118,7 @@ func (k *Key) CallsOut() bool { return true }
 // Class returns encrypt.PostQuantum for A256KW, and encrypt.Classical for RSA,
 // which falls to a quantum computer also in retrospect.
 func (k *Key) Class() encrypt.WrapClass {
-	if k.stanzaType() == TypeAES {
+	if k.Type() == TypeAES {
 		return encrypt.PostQuantum
 	}
 	return encrypt.Classical
@@ -135,14 +140,14 @@ func (k *Key) Wrap(ctx context.Context, key []byte, b encrypt.Binding) (encrypt.
 	if n := len(out.Result); n == 0 || n > maxBody {
 		return encrypt.Stanza{}, fmt.Errorf("azurekms: wrapKey of %s: the service returned %d bytes, want 1 to %d", k.name, n, maxBody)
 	}
-	return encrypt.Stanza{Type: k.stanzaType(), KeyID: k.KeyID(b), Params: map[string]string{versionParam: version}, Body: out.Result}, nil
+	return encrypt.Stanza{Type: k.Type(), KeyID: k.KeyID(b), Params: map[string]string{versionParam: version}, Body: out.Result}, nil
 }
 
 // Unwrap implements encrypt.Identity with unwrapKey. The version is the one
 // thing that is taken from s: 32 hexadecimal digits, of the key and the vault
 // that k names. What that does not decrypt is encrypt.ErrDecrypt.
 func (k *Key) Unwrap(ctx context.Context, s encrypt.Stanza, b encrypt.Binding) ([]byte, error) {
-	if s.Type != k.stanzaType() || s.KeyID != k.KeyID(b) {
+	if s.Type != k.Type() || s.KeyID != k.KeyID(b) {
 		return nil, encrypt.ErrNotMine
 	}
 	version := s.Params[versionParam]

@@ -50,7 +50,7 @@ func (k *Key) failure(op string, err error) error {
 	}
 	code, inner := codes(answer.RawResponse)
 	if answer.StatusCode == http.StatusBadRequest && op == "unwrapKey" && code == "BadParameter" {
-		return fmt.Errorf("%s stanza: %w", k.stanzaType(), encrypt.ErrDecrypt)
+		return fmt.Errorf("%s stanza: %w", k.Type(), encrypt.ErrDecrypt)
 	}
 	kind := kindOf(answer.StatusCode, inner)
 	return fmt.Errorf("azurekms: %s: %w: the service answered with status %d %s %s (request %s)", what, kind,

@@ -91,8 +91,12 @@ func New(ctx context.Context, uri string, o *Options) (*Key, error) {
 // Close closes connections. Calls that are under way fail.
 func (k *Key) Close() error { return k.client.Close() }
 
+// Resource returns what key ids are made from (FORMAT.md §8.3): the resource name
+// of the key, without a version.
+func (k *Key) Resource() []byte { return []byte(k.name) }
+
 // KeyID returns the id of the key in the artifact of b.
-func (k *Key) KeyID(b encrypt.Binding) string { return b.KeyID(Type, []byte(k.name)) }
+func (k *Key) KeyID(b encrypt.Binding) string { return b.KeyID(Type, k.Resource()) }
 
 // CallsOut returns true.
 func (k *Key) CallsOut() bool { return true }
