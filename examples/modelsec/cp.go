@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/modelsec/modelsec-go/modelsec"
+	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/registry"
 )
 
@@ -63,9 +64,9 @@ func (t *tool) copy(ctx context.Context, source, target string, x trust, grants 
 		return usagef("--grants %q: want none or all", grants)
 	}
 	options := &modelsec.CopyOptions{Grants: modelsec.CopyGrants(grants)}
+	var policy provenance.Policy
 	if x.given() {
-		policy, err := x.load(from)
-		if err != nil {
+		if policy, err = x.load(from); err != nil {
 			return err
 		}
 		options.Policy = &policy
@@ -75,7 +76,7 @@ func (t *tool) copy(ctx context.Context, source, target string, x trust, grants 
 		return err
 	}
 	defer done()
-	if client.Bundles, err = x.evidence(); err != nil {
+	if err = x.apply(client, policy); err != nil {
 		return err
 	}
 	d, err := client.Copy(ctx, target, source, options)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/provenance"
+	"github.com/modelsec/modelsec-go/provenance/sigstore"
 )
 
 // machine checks what does not depend on the reference.
@@ -44,6 +45,13 @@ func (x *examination) keys(ctx context.Context, o doctorFlags) {
 			err = nil
 		}
 		x.file("policy", path, "policy without errors", err)
+	}
+	for _, path := range o.trust.roots {
+		text, err := readFile(path, maxRootFile)
+		if err == nil {
+			_, err = sigstore.NewVerifier(sigstore.VerifierOptions{TrustedRoots: [][]byte{text}})
+		}
+		x.file("trusted-root", path, "trusted root", err)
 	}
 	if o.signKey != "" {
 		_, _, err := loadSigner(o.signKey)

@@ -16,10 +16,12 @@ import (
 
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/modelsec"
+	"github.com/modelsec/modelsec-go/provenance"
 )
 
 const grantLong = `grant gives further recipients access to an encrypted model that you can open.
-Nothing of the model changes: one small document is attached.`
+Nothing of the model changes: one small document is attached. Readers whose key is
+in a key service use signed grants only.`
 
 // missing says what to give where a model is encrypted and no identity was.
 func (i *identityFlags) missing(err error) error {
@@ -40,7 +42,7 @@ type grantFlags struct {
 	trust      trust
 	identities identityFlags
 	recipients []string
-	signKey    string
+	sign       signFlags
 	notAfter   string
 }
 
@@ -60,7 +62,7 @@ func (t *tool) grantCommand() *cobra.Command {
 	o.identities.define(c)
 	f := c.Flags()
 	f.StringArrayVar(&o.recipients, "recipient", nil, "public key `file` of who shall open the model (may be repeated)")
-	f.StringVar(&o.signKey, "sign-key", "", "private key `file` to sign the grant with; readers whose key is in a key service use\nsigned grants only")
+	o.sign.define(c, &o.trust)
 	f.StringVar(&o.notAfter, "not-after", "", "`time` (RFC 3339) after which readers stop using the grant")
 	require(c, "recipient", "identity")
 	return c
@@ -80,7 +82,7 @@ func (t *tool) grant(ctx context.Context, target string, o grantFlags) error {
 		return err
 	}
 	var options modelsec.GrantOptions
-	if options.Signer, _, err = loadSigner(o.signKey); err != nil {
+	if options.Signer, _, err = o.sign.load(ctx, t); err != nil {
 		return err
 	}
 	if o.notAfter != "" {
@@ -93,7 +95,7 @@ func (t *tool) grant(ctx context.Context, target string, o grantFlags) error {
 		return err
 	}
 	defer done()
-	if client.Bundles, err = o.trust.evidence(); err != nil {
+	if err = o.trust.apply(client, policy); err != nil {
 		return err
 	}
 	if client.Identities, err = o.identities.load(ctx, t); err != nil {
@@ -192,7 +194,7 @@ type revokeResult struct {
 
 func (t *tool) revokeCommand() *cobra.Command {
 	var x trust
-	var signKey string
+	var sign signFlags
 	c := &cobra.Command{
 		Use:     "revoke REF@DIGEST KEYID…",
 		Short:   "Drop recipients from the grants of a model",
@@ -200,28 +202,31 @@ func (t *tool) revokeCommand() *cobra.Command {
 		Example: "  modelsec revoke registry.example.com/team/llama@sha256:… 5f0c… --sign-key signing.key",
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.revoke(c.Context(), args[0], args[1:], x, signKey)
+			return t.revoke(c.Context(), args[0], args[1:], x, sign)
 		},
 	}
 	x.define(c)
-	c.Flags().StringVar(&signKey, "sign-key", "", "private key `file` to sign what takes the place of a signed grant")
+	sign.define(c, &x)
 	return c
 }
 
-func (t *tool) revoke(ctx context.Context, target string, keyIDs []string, x trust, signKey string) error {
+func (t *tool) revoke(ctx context.Context, target string, keyIDs []string, x trust, sign signFlags) error {
 	ref, err := t.pinned(target)
 	if err != nil {
 		return err
 	}
-	signer, pub, err := loadSigner(signKey)
+	signer, pub, err := sign.load(ctx, t)
 	if err != nil {
 		return err
 	}
 	var options modelsec.RevokeOptions
+	var policy provenance.Policy
 	if signer != nil {
-		// Whoever signed the grant himself need not say that he trusts it.
-		policy := requireSigner(pub, x.name)
-		if x.given() {
+		if pub != nil {
+			// Whoever signed the grant himself need not say that he trusts it.
+			policy = requireSigner(pub, x.name)
+		}
+		if x.given() || pub == nil {
 			if policy, err = x.load(ref); err != nil {
 				return err
 			}
@@ -233,7 +238,7 @@ func (t *tool) revoke(ctx context.Context, target string, keyIDs []string, x tru
 		return err
 	}
 	defer done()
-	if client.Bundles, err = x.evidence(); err != nil {
+	if err = x.apply(client, policy); err != nil {
 		return err
 	}
 	err = client.Revoke(ctx, target, &options, keyIDs...)

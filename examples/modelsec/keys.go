@@ -49,9 +49,21 @@ func loadSigner(path string) (provenance.Signer, crypto.PublicKey, error) {
 	if path == "" {
 		return nil, nil, nil
 	}
-	text, err := readKeyFile(path)
+	key, err := loadPrivateKey(path)
 	if err != nil {
 		return nil, nil, err
+	}
+	signer, err := provenance.KeySigner(key)
+	if err != nil {
+		return nil, nil, usagef("%s: %w", path, err)
+	}
+	return signer, key.Public(), nil
+}
+
+func loadPrivateKey(path string) (crypto.Signer, error) {
+	text, err := readKeyFile(path)
+	if err != nil {
+		return nil, err
 	}
 	defer clear(text)
 	key, err := provenance.ParsePrivateKey(text)
@@ -60,13 +72,9 @@ func loadSigner(path string) (provenance.Signer, crypto.PublicKey, error) {
 		if bytes.Contains(text, []byte("PUBLIC KEY")) {
 			f.hinted("--sign-key takes the private key, signing.key")
 		}
-		return nil, nil, f
+		return nil, f
 	}
-	signer, err := provenance.KeySigner(key)
-	if err != nil {
-		return nil, nil, usagef("%s: %w", path, err)
-	}
-	return signer, key.Public(), nil
+	return key, nil
 }
 
 // loadPublicKey reads a public signing key.

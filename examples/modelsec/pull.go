@@ -66,7 +66,7 @@ func (t *tool) verify(ctx context.Context, target string, x trust, deep bool) er
 		return err
 	}
 	defer done()
-	if client.Bundles, err = x.evidence(); err != nil {
+	if err = x.apply(client, policy); err != nil {
 		return err
 	}
 	judge := client.Verify
@@ -124,7 +124,7 @@ func (t *tool) pull(ctx context.Context, target, dir string, x trust, ids identi
 		return err
 	}
 	defer done()
-	if client.Bundles, err = x.evidence(); err != nil {
+	if err = x.apply(client, policy); err != nil {
 		return err
 	}
 	if client.Identities, err = ids.load(ctx, t); err != nil {

@@ -20,7 +20,7 @@ const pushLong = `push publishes the files of a directory and prints the referen
 of what it made.
 
 With --recipient the model is encrypted, names included, and only the holders of
-those identities can open it. With --sign-key a release statement is signed for
+those identities can open it. With --sign-key or --keyless a release statement is signed for
 the name and the tag, and SLSA provenance beside it: that of --provenance, or one
 that says that a local builder converted the bases and datasets given.`
 
@@ -29,7 +29,7 @@ const pushExample = `  modelsec push ./llama registry.example.com/team/llama:v3 
       --base hf://org/llama@sha256:… --dataset https://example.com/set.parquet@sha256:…`
 
 type pushFlags struct {
-	signKey         string
+	sign            signFlags
 	recipients      []string
 	provenance      string
 	bases, datasets []string
@@ -64,7 +64,7 @@ func (t *tool) pushCommand() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.signKey, "sign-key", "", "private key `file` to sign with; without it no reader's policy accepts the model")
+	o.sign.define(c, nil)
 	f.StringArrayVar(&o.recipients, "recipient", nil, "encrypt, for the holder of this public key `file` (may be repeated)")
 	f.StringVar(&o.provenance, "provenance", "", "`file` with a SLSA provenance v1 predicate, or an in-toto statement that has one")
 	f.StringArrayVar(&o.bases, "base", nil, "base model that this one was made from, as `URI@DIGEST` (may be repeated)")
@@ -92,7 +92,7 @@ func (t *tool) push(ctx context.Context, dir, target string, o pushFlags) error 
 	} else if !info.IsDir() {
 		return usagef("%s is not a directory", dir)
 	}
-	options, err := o.options(t, ref)
+	options, err := o.options(ctx, t, ref)
 	if err != nil {
 		return err
 	}
@@ -125,8 +125,8 @@ func (t *tool) push(ctx context.Context, dir, target string, o pushFlags) error 
 }
 
 // options turns flags into what the library takes, before anything is sent.
-func (o *pushFlags) options(t *tool, ref registry.Reference) (*modelsec.PushOptions, error) {
-	signer, _, err := loadSigner(o.signKey)
+func (o *pushFlags) options(ctx context.Context, t *tool, ref registry.Reference) (*modelsec.PushOptions, error) {
+	signer, _, err := o.sign.load(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -136,9 +136,9 @@ func (o *pushFlags) options(t *tool, ref registry.Reference) (*modelsec.PushOpti
 	}
 	if signer == nil {
 		if o.provenance != "" || len(o.bases)+len(o.datasets) > 0 {
-			return nil, usagef("--provenance, --base and --dataset make a statement, and there is no --sign-key to sign it")
+			return nil, usagef("--provenance, --base and --dataset make a statement, and there is no --sign-key or --keyless to sign it")
 		}
-		t.say("warning: without --sign-key nothing says who published this: modelsec verify and pull will refuse it, whatever their policy")
+		t.say("warning: without --sign-key or --keyless nothing says who published this: modelsec verify and pull will refuse it, whatever their policy")
 		return out, nil
 	}
 	if o.name == "" && host(ref) == "" {

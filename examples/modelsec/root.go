@@ -38,7 +38,7 @@ A reference is host/path[:tag][@sha256:digest], or oci:DIR[:tag][@sha256:digest]
 for an image layout on disk. There is no default host. Credentials are those of
 docker login and podman login.
 
-The policy is that of --policy or --key, else the file that MODELSEC_POLICY names.
+The policy is that of --policy, or of --key and --certificate-identity, else the file that MODELSEC_POLICY names.
 Results go to standard output, everything else to standard error.
 
 Exit status:
@@ -76,7 +76,7 @@ func (t *tool) rootCommand() *cobra.Command {
 		t.keygenCommand(), t.pushCommand(), t.verifyCommand(), t.pullCommand(), t.inspectCommand(),
 		t.attestCommand(), t.tagCommand(), t.tagsCommand(),
 		t.grantCommand(), t.grantsCommand(), t.revokeCommand(),
-		t.copyCommand(), t.doctorCommand(), t.versionCommand())
+		t.copyCommand(), t.trustedRootCommand(), t.doctorCommand(), t.versionCommand())
 	return root
 }
 

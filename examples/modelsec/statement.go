@@ -65,7 +65,8 @@ digest: what a tag names may have changed since you looked.
 §2; statements of any other type are carried along and satisfy nothing.`
 
 type attestFlags struct {
-	signKey, predicateType, predicate string
+	sign                     signFlags
+	predicateType, predicate string
 }
 
 // attestResult is the JSON form of what attest made.
@@ -88,10 +89,11 @@ func (t *tool) attestCommand() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.signKey, "sign-key", "", "private key `file` to sign with")
+	o.sign.define(c, nil)
 	f.StringVar(&o.predicateType, "type", "", "`URI` of the predicate type")
 	f.StringVar(&o.predicate, "predicate", "", "`file` with the predicate, a JSON object")
-	require(c, "sign-key", "type", "predicate")
+	require(c, "type", "predicate")
+	c.MarkFlagsOneRequired("sign-key", "keyless")
 	return c
 }
 
@@ -109,7 +111,7 @@ func (t *tool) attest(ctx context.Context, target string, o attestFlags) error {
 	if err != nil {
 		return err
 	}
-	signer, _, err := loadSigner(o.signKey)
+	signer, _, err := o.sign.load(ctx, t)
 	if err != nil {
 		return err
 	}

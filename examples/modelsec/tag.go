@@ -29,7 +29,8 @@ type tagResult struct {
 }
 
 func (t *tool) tagCommand() *cobra.Command {
-	var signKey, name string
+	var sign signFlags
+	var name string
 	c := &cobra.Command{
 		Use:     "tag REF@DIGEST TAG… --sign-key F",
 		Short:   "Release a model under further tags",
@@ -37,16 +38,16 @@ func (t *tool) tagCommand() *cobra.Command {
 		Example: "  modelsec tag registry.example.com/team/llama@sha256:… stable --sign-key signing.key",
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.tag(c.Context(), args[0], args[1:], signKey, name)
+			return t.tag(c.Context(), args[0], args[1:], sign, name)
 		},
 	}
-	c.Flags().StringVar(&signKey, "sign-key", "", "private key `file` to sign the release with")
+	sign.define(c, nil)
 	c.Flags().StringVar(&name, "name", "", "`name` of the model in its release (default: the path of REF)")
-	require(c, "sign-key")
+	c.MarkFlagsOneRequired("sign-key", "keyless")
 	return c
 }
 
-func (t *tool) tag(ctx context.Context, target string, tags []string, signKey, name string) error {
+func (t *tool) tag(ctx context.Context, target string, tags []string, sign signFlags, name string) error {
 	ref, err := t.pinned(target)
 	if err != nil {
 		return err
@@ -56,7 +57,7 @@ func (t *tool) tag(ctx context.Context, target string, tags []string, signKey, n
 			return usage(err)
 		}
 	}
-	signer, _, err := loadSigner(signKey)
+	signer, _, err := sign.load(ctx, t)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/modelsec/modelsec-go/modelsec"
 	"github.com/modelsec/modelsec-go/provenance"
+	"github.com/modelsec/modelsec-go/provenance/sigstore"
 	"github.com/modelsec/modelsec-go/registry"
 )
 
@@ -25,46 +27,57 @@ const (
 
 // trust is the flags by which a reader says whom to trust.
 type trust struct {
-	keys    []string
-	policy  string
-	name    string
-	bundles []string
+	keys     []string
+	identity string
+	issuer   string
+	roots    []string
+	policy   string
+	name     string
+	bundles  []string
 }
 
 func (x *trust) define(c *cobra.Command) {
 	f := c.Flags()
 	f.StringArrayVar(&x.keys, "key", nil, "public key `file`: the model must be signed by one of these, and released under the name\nand tag asked for (may be repeated)")
-	f.StringVar(&x.policy, "policy", "", "policy `file` (default: $"+policyVariable+", unless --key is given)")
-	f.StringVar(&x.name, "name", "", "with --key, the `name` of the model in its release, where that is not the path of the\nreference; with --policy, the repository host/path that the reference stands for")
+	f.StringVar(&x.identity, "certificate-identity", "", "email address or URI: the model must be signed by this identity, or by one of the --key\n(workflows of a CI system need --policy, which names their source)")
+	f.StringVar(&x.issuer, "certificate-oidc-issuer", "", "`URL` of the issuer that vouches for --certificate-identity")
+	f.StringArrayVar(&x.roots, "trusted-root", nil, "`file` that says whose certificates, logs and timestamps to believe; identities need one\n(may be repeated; modelsec trusted-root writes that of the public instance)")
+	f.StringVar(&x.policy, "policy", "", "policy `file` (default: $"+policyVariable+", unless --key or an identity is given)")
+	f.StringVar(&x.name, "name", "", "with --key or an identity, the `name` of the model in its release, where that is not the path of the\nreference; with --policy, the repository host/path that the reference stands for")
 	f.StringArrayVar(&x.bundles, "bundle", nil, "attestation `file` (Sigstore bundle) to judge beside those at the registry\n(may be repeated)")
 	c.MarkFlagsMutuallyExclusive("key", "policy")
+	c.MarkFlagsMutuallyExclusive("certificate-identity", "policy")
+	c.MarkFlagsRequiredTogether("certificate-identity", "certificate-oidc-issuer")
 }
+
+// named says whether signers were named on the command line.
+func (x *trust) named() bool { return len(x.keys) > 0 || x.identity != "" }
 
 // file is the policy file to use, or empty.
 func (x *trust) file() string {
-	if x.policy == "" && len(x.keys) == 0 {
+	if x.policy == "" && !x.named() {
 		return os.Getenv(policyVariable)
 	}
 	return x.policy
 }
 
-func (x *trust) given() bool { return len(x.keys) > 0 || x.file() != "" }
+func (x *trust) given() bool { return x.named() || x.file() != "" }
 
 // load returns the policy for a reference. Without a flag there is none, and
 // nothing is ever accepted for the lack of one.
 func (x *trust) load(ref registry.Reference) (provenance.Policy, error) {
 	switch {
-	case len(x.keys) > 0:
-		return x.fromKeys(ref)
+	case x.named():
+		return x.fromSigners(ref)
 	case x.file() != "":
 		return x.fromFile(ref)
 	}
-	return provenance.Policy{}, usagef("whom to trust? give --key F, the public key of the publisher, or --policy F").
+	return provenance.Policy{}, usagef("whom to trust? give --key F, the public key of the publisher, --certificate-identity S, or --policy F").
 		hinted("$%s names a policy for every command; to look without trusting: modelsec inspect %s", policyVariable, ref)
 }
 
-// fromKeys is the policy of POLICY.md §6 for several keys.
-func (x *trust) fromKeys(ref registry.Reference) (provenance.Policy, error) {
+// fromSigners is the policy of POLICY.md §6 for several keys and an identity.
+func (x *trust) fromSigners(ref registry.Reference) (provenance.Policy, error) {
 	if strings.HasPrefix(ref.Name, layoutPrefix) && ref.Digest == "" && x.name == "" {
 		return provenance.Policy{}, usagef("%s has a tag, and a layout on disk has no name that a release could bear", ref).
 			hinted("--name gives the name that the model was released under; a reference by digest needs none")
@@ -87,13 +100,20 @@ func (x *trust) fromKeys(ref registry.Reference) (provenance.Policy, error) {
 			signers = append(signers, provenance.Principal{Name: path, Key: string(text)})
 		}
 	}
+	if x.identity != "" {
+		signers = append(signers, provenance.Principal{Name: "--certificate-identity", Issuer: x.issuer, Subject: x.identity})
+	}
 	p := provenance.Policy{Rules: []provenance.Rule{{
 		Repositories: []string{"*"},
 		Name:         x.name,
 		Require:      []provenance.Requirement{{Signers: signers}},
 	}}}
 	if err := p.Validate(); err != nil {
-		return provenance.Policy{}, usage(err)
+		f := usage(err)
+		if x.identity != "" {
+			f.hinted("a policy file names the source of a workflow: docs/POLICY.md §1, docs/TRUST.md")
+		}
+		return provenance.Policy{}, f
 	}
 	return p, nil
 }
@@ -118,6 +138,40 @@ func (x *trust) fromFile(ref registry.Reference) (provenance.Policy, error) {
 		return provenance.Policy{}, usagef("--name %q: with --policy it is the repository that %s stands for, as host/path", x.name, ref.Name)
 	}
 	return p.For(x.name), nil
+}
+
+// apply hands a client what a policy is judged with: bundles, and who proves
+// identities.
+func (x *trust) apply(client *modelsec.Client, policy provenance.Policy) (err error) {
+	if client.Bundles, err = x.evidence(); err != nil {
+		return err
+	}
+	var o sigstore.VerifierOptions
+	identities := false
+	for _, r := range policy.Rules {
+		identities = identities || len(r.Issuers()) > 0
+		o.Keys = append(o.Keys, r.Keys()...)
+	}
+	if len(x.roots) == 0 {
+		if identities {
+			return usagef("identities are proven under a trusted root: give --trusted-root F").
+				hinted("modelsec trusted-root --out DIR writes that of the public Sigstore instance")
+		}
+		return nil
+	}
+	for _, path := range x.roots {
+		root, err := readFile(path, maxRootFile)
+		if err != nil {
+			return err
+		}
+		o.TrustedRoots = append(o.TrustedRoots, root)
+	}
+	v, err := sigstore.NewVerifier(o)
+	if err != nil {
+		return usage(err)
+	}
+	client.Verifiers = []provenance.Verifier{v}
+	return nil
 }
 
 // evidence reads the bundles.

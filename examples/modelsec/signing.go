@@ -1,0 +1,111 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+
+	"github.com/spf13/cobra"
+
+	"github.com/modelsec/modelsec-go/provenance"
+	"github.com/modelsec/modelsec-go/provenance/cosign"
+	"github.com/modelsec/modelsec-go/provenance/sigstore"
+)
+
+const (
+	maxTokenFile = 64 << 10
+	maxRootFile  = 1 << 20
+)
+
+// signFlags are the flags by which a verb signs.
+type signFlags struct {
+	key     string
+	keyless bool
+	token   string
+	config  string
+	roots   *[]string // of trust, where the verb has that
+}
+
+// define adds the flags. x is the verb's trust, if any, with which it shares
+// --trusted-root.
+func (s *signFlags) define(c *cobra.Command, x *trust) {
+	f := c.Flags()
+	f.StringVar(&s.key, "sign-key", "", "private key `file` to sign with")
+	f.BoolVar(&s.keyless, "keyless", false, "sign as the identity that a token names, under a certificate of minutes (docs/TRUST.md)")
+	f.StringVar(&s.token, "identity-token", "", "with --keyless, `file` with the OIDC token (default: what the CI job or the machine\nhands out)")
+	f.StringVar(&s.config, "signing-config", "", "`file` that names the Sigstore services to sign with, also for --sign-key\n(default with --keyless: the public instance, fetched over TUF)")
+	if x != nil {
+		s.roots = &x.roots
+	} else {
+		s.roots = new([]string)
+		f.StringArrayVar(s.roots, "trusted-root", nil, "with --signing-config, trusted root `file` of the same instance")
+	}
+	c.MarkFlagsMutuallyExclusive("sign-key", "keyless")
+	c.MarkFlagsMutuallyExclusive("sign-key", "identity-token")
+}
+
+// given says whether the verb shall sign.
+func (s *signFlags) given() bool { return s.key != "" || s.keyless }
+
+// load returns who signs, or nothing. The public key is that of --sign-key.
+func (s *signFlags) load(ctx context.Context, t *tool) (provenance.Signer, crypto.PublicKey, error) {
+	switch {
+	case s.token != "" && !s.keyless:
+		return nil, nil, usagef("--identity-token is for --keyless")
+	case s.config != "" && !s.given():
+		return nil, nil, usagef("--signing-config says with which services, and not who signs: give --keyless or --sign-key F")
+	case s.key != "" && s.config == "" || !s.given():
+		return loadSigner(s.key)
+	}
+	o, err := s.services(ctx, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	var pub crypto.PublicKey
+	if s.keyless {
+		o.Token = s.identityToken
+	} else {
+		if o.Key, err = loadPrivateKey(s.key); err != nil {
+			return nil, nil, err
+		}
+		pub = o.Key.Public()
+	}
+	signer, err := sigstore.NewSigner(o)
+	if err != nil {
+		return nil, nil, usage(err)
+	}
+	return signer, pub, nil
+}
+
+// services reads or fetches what names and proves the services.
+func (s *signFlags) services(ctx context.Context, t *tool) (o sigstore.SignerOptions, err error) {
+	switch roots := *s.roots; {
+	case s.config != "" && len(roots) == 1:
+		if o.SigningConfig, err = readFile(s.config, maxRootFile); err != nil {
+			return o, err
+		}
+		o.TrustedRoot, err = readFile(roots[0], maxRootFile)
+		return o, err
+	case s.config != "":
+		return o, usagef("--signing-config needs the one --trusted-root of the same instance: what the services return is verified before it is used")
+	}
+	t.say("no --signing-config: signing with the public Sigstore instance, whose logs everybody can read")
+	o.TrustedRoot, o.SigningConfig, err = sigstore.Fetch(ctx, nil)
+	return o, err
+}
+
+// identityToken is never an argument: other processes can read those.
+func (s *signFlags) identityToken(ctx context.Context, audience string) (string, error) {
+	if s.token == "" {
+		token, err := cosign.AmbientToken(ctx, audience)
+		if err != nil {
+			return "", usage(err).hinted("--identity-token F reads one from a file")
+		}
+		return token, nil
+	}
+	b, err := readFile(s.token, maxTokenFile)
+	return string(bytes.TrimSpace(b)), err
+}
