@@ -36,6 +36,13 @@ func (b *budget) hold(n int64, what string) error {
 	return nil
 }
 
+// holdable is what hold would give now.
+func (b *budget) holdable() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(0, b.limit/2-b.held)
+}
+
 func (b *budget) release(n int64) { b.give(&b.held, n) }
 
 // borrow waits for n bytes of buffers. What can never be had is an error.

@@ -70,6 +70,17 @@ func (c *segmentCache) put(layer int, k int64, content []byte) {
 	c.entries = append(c.entries, cacheEntry{layer, k, append(buf, content...)})
 }
 
+// room is how many segments the cache has or could have.
+func (c *segmentCache) room() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dropped {
+		return 0
+	}
+	have := int64(len(c.entries))
+	return min(cacheSegments, have+c.budget.holdable()/c.size)
+}
+
 // drop wipes the cache for good.
 func (c *segmentCache) drop() {
 	c.mu.Lock()

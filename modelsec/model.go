@@ -23,7 +23,8 @@ type Model struct {
 	key     *encrypt.Key // nil in the plain profile
 	byPath  map[string]int
 
-	cache *segmentCache
+	cache      *segmentCache
+	tensorList tensorList
 
 	opening sync.Mutex // held while a handle is recorded
 	handles map[int]*operation
@@ -123,6 +124,7 @@ func (m *Model) Close() error {
 		return nil
 	}
 	m.cache.drop()
+	m.tensorList.drop(m.c.budget)
 	err := join(m.endHandles(), m.content.release())
 	if m.key != nil {
 		err = join(err, m.key.Close())

@@ -7,15 +7,23 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"iter"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"github.com/modelsec/modelsec-go/internal/index"
 )
 
+// maxAhead is how many bytes a reader fetches before they are asked for: enough
+// that a reader of small pieces is not held up by the way to the registry.
+const maxAhead = 8 << 20
+
 // ReaderAt opens one file for random access. Reads fetch, verify and decrypt
 // the segments that they touch; the segments at both ends of a read are kept
-// for the next, within the client's MemoryLimit. ctx governs every read.
+// for the next, 16 at most and within the client's MemoryLimit. A reader whose
+// reads follow one another fetches ahead, twice as much each time up to 8 MiB.
+// ctx governs every read.
 //
 // The reader is safe for concurrent use and has Size and Seek, so that
 // http.ServeContent and safetensors readers take it. It ends with the model.
@@ -30,7 +38,7 @@ func (m *Model) ReaderAt(ctx context.Context, name string) (*io.SectionReader, e
 	if err != nil {
 		return nil, m.begin("read").fail(err)
 	}
-	return io.NewSectionReader(&fileReader{m: m, ctx: ctx, op: op, file: f}, 0, m.content.files[f].Size), nil
+	return io.NewSectionReader(newFileReader(m, ctx, op, f), 0, m.content.files[f].Size), nil
 }
 
 // begin starts an operation on the model.
@@ -80,6 +88,15 @@ type fileReader struct {
 	ctx  context.Context
 	op   *operation
 	file int
+
+	last  atomic.Int64 // where the last read ended
+	ahead atomic.Int64 // segments that were fetched ahead the last time
+}
+
+func newFileReader(m *Model, ctx context.Context, op *operation, file int) *fileReader {
+	r := &fileReader{m: m, ctx: ctx, op: op, file: file}
+	r.last.Store(-1) // the first read follows none
+	return r
 }
 
 // ReadAt implements io.ReaderAt.
@@ -110,22 +127,83 @@ func (r *fileReader) read(p []byte, offset int64) error {
 	}
 	defer release()
 	t := r.m.content
+	end := offset + int64(len(p))
+	follows := r.last.Swap(end) == offset
 	wanted := make([][]int64, len(t.layers))
-	for _, run := range runsIn(t.files[r.file].Runs, offset, int64(len(p))) {
-		g := t.index.Geometry(run.Layer)
-		for k := g.At(run.LayerOffset); k <= g.At(run.LayerOffset+run.Length-1); k++ {
-			hit := r.m.cache.view(run.Layer, k, func(content []byte) { r.copy(p, offset, run.Layer, k, content) })
-			if !hit {
-				wanted[run.Layer] = append(wanted[run.Layer], k)
-			}
+	missing := false
+	for layer, k := range t.segmentsIn(r.file, offset, end) {
+		if !r.m.cache.view(layer, k, func(content []byte) { r.copy(p, offset, layer, k, content) }) {
+			wanted[layer] = append(wanted[layer], k)
+			missing = true
 		}
 	}
-	return t.fetch(ctx, wanted, func(layer int, k int64, content []byte) error {
+	if !missing {
+		return nil
+	}
+	keep := func(layer int, k int64, content []byte) error {
 		if whole := r.copy(p, offset, layer, k, content); !whole {
 			r.m.cache.put(layer, k, content)
 		}
 		return nil
-	})
+	}
+	more := r.readAhead(wanted, end, follows)
+	if more == nil {
+		return t.fetch(ctx, wanted, keep)
+	}
+	if err = t.fetch(ctx, more, keep); err != nil && ctx.Err() == nil {
+		// What was not asked for must not fail what was.
+		r.ahead.Store(0)
+		err = t.fetch(ctx, wanted, keep)
+	}
+	return err
+}
+
+// readAhead returns wanted and the segments after end that a reader who goes
+// on will want next, or nil where there are none.
+func (r *fileReader) readAhead(wanted [][]int64, end int64, follows bool) [][]int64 {
+	if !follows {
+		r.ahead.Store(0)
+		return nil
+	}
+	t := r.m.content
+	// Half of the cache at most, so that nothing is dropped before it is read.
+	n := min(max(1, 2*r.ahead.Load()), maxAhead/t.index.SegmentSize, r.m.cache.room()/2)
+	r.ahead.Store(n)
+	var more [][]int64
+	for layer, k := range t.segmentsIn(r.file, end, t.files[r.file].Size) {
+		if slices.Contains(wanted[layer], k) {
+			continue // the read ends within it
+		}
+		if n--; n < 0 {
+			break
+		}
+		if r.m.cache.view(layer, k, func([]byte) {}) {
+			continue
+		}
+		if more == nil {
+			more = slices.Clone(wanted)
+		}
+		more[layer] = append(slices.Clip(more[layer]), k)
+	}
+	return more
+}
+
+// segmentsIn yields the segments that hold the bytes from offset to end of a
+// file, in order.
+func (t *content) segmentsIn(file int, offset, end int64) iter.Seq2[int, int64] {
+	return func(yield func(int, int64) bool) {
+		if offset >= end {
+			return
+		}
+		for _, run := range runsIn(t.files[file].Runs, offset, end-offset) {
+			g := t.index.Geometry(run.Layer)
+			for k := g.At(run.LayerOffset); k <= g.At(run.LayerOffset+run.Length-1); k++ {
+				if !yield(run.Layer, k) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // copy copies what a segment has of the file at offset into p, and reports
