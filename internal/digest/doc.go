@@ -18,6 +18,9 @@
 //     of every register belongs to message i, so a round is the text of
 //     FIPS 180-4 §6.2.2 with registers for variables.
 //
+// Blob is for writers, which need the digest of a layer and those of its segments:
+// the layer and the segment at hand are a pair.
+//
 // # Layout of sixteen lanes
 //
 // blocksAVX512 keeps the working variables a to h in eight registers and
@@ -54,8 +57,9 @@
 //
 // Nobody has validated this assembly, so it is watched (K46). Before its first use
 // each way computes known answers. Afterwards one message in 1,024 is hashed a
-// second time by the standard library. If anything differs, lanes are off for the
-// rest of the process, and whoever uses one gets ErrLanes and must fail.
+// second time by the standard library; of a Blob one part in 1,024, and how it moved
+// the Blob on. If anything differs, lanes are off for the rest of the process, and
+// whoever uses one gets ErrLanes and must fail.
 package digest
 
 //go:generate go -C gen run . -out ../blocks_amd64.s -stubs ../blocks_amd64.go -pkg digest

@@ -103,13 +103,18 @@ func (l *lane) start(message int, b []byte) {
 	l.state, l.message = initial, message
 	whole := len(b) &^ (blockSize - 1)
 	l.body = b[:whole]
-	n := copy(l.tail[:], b[whole:])
+	l.pad(b[whole:], uint64(len(b)))
+}
+
+// pad makes the tail of a message of length bytes that ends with rest.
+func (l *lane) pad(rest []byte, length uint64) {
+	n := copy(l.tail[:], rest)
 	l.tail[n] = 0x80
 	l.end = blockSize
 	if n+1+8 > blockSize {
 		l.end = 2 * blockSize
 	}
-	binary.BigEndian.PutUint64(l.tail[l.end-8:], uint64(len(b))*8)
+	binary.BigEndian.PutUint64(l.tail[l.end-8:], length*8)
 }
 
 // next returns the next blocks that are in one piece, and their number.
@@ -129,6 +134,24 @@ func (l *lane) advance(blocks int) {
 }
 
 func (l *lane) done() bool { return l.at == l.end }
+
+// digest is the state of a lane that is done.
+func (l *lane) digest() (sum [Size]byte) {
+	for j, word := range l.state {
+		binary.BigEndian.PutUint32(sum[4*j:], word)
+	}
+	return sum
+}
+
+// finish hashes the little that is left of a lane.
+func (l *lane) finish() [Size]byte {
+	for !l.done() {
+		first, n := l.next()
+		stepAlone(&l.state, first, n)
+		l.advance(n)
+	}
+	return l.digest()
+}
 
 // sum hashes up to sixteen messages. All lanes advance by the blocks that the
 // shortest has left; a lane that is done makes room for the last.
@@ -155,9 +178,7 @@ func (k kernels) sum(out [][Size]byte, in [][]byte) {
 			if !l.done() {
 				continue
 			}
-			for j, word := range l.state {
-				binary.BigEndian.PutUint32(out[l.message][4*j:], word)
-			}
+			out[l.message] = l.digest()
 			busy--
 			*l = lanes[busy]
 		}
@@ -199,4 +220,11 @@ func stepPairs(lanes []lane, n int) {
 		blocksSHANI(&state, &data, n)
 		x.state, y.state = state[0], state[1]
 	}
+}
+
+// stepAlone hashes n blocks from first, paired with themselves.
+func stepAlone(state *[8]uint32, first *byte, n int) {
+	pair, data := [2][8]uint32{*state, *state}, [2]*byte{first, first}
+	blocksSHANI(&pair, &data, n)
+	*state = pair[0]
 }

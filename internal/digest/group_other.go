@@ -13,3 +13,14 @@ func kernelsFor(p Path) (k kernels, ok bool) { return kernels{}, p == Auto || p 
 func (kernels) width() int                 { return 1 }
 func (kernels) take(int) int               { return 1 }
 func (kernels) sum([][Size]byte, [][]byte) {}
+
+func (kernels) pairing() bool { return false }
+
+// paired is never used here.
+type paired struct{}
+
+func (*paired) reset()                                   {}
+func (*paired) write([]byte)                             {}
+func (*paired) part([]byte) (sum [Size]byte)             { return sum }
+func (*paired) sum() (sum [Size]byte)                    { return sum }
+func (*paired) confirms([]byte, [Size]byte, paired) bool { return false }

@@ -129,11 +129,16 @@ func (l *Lanes) Check(sum [Size]byte, b []byte) error {
 
 // sample checks one message of every checkEvery, any one of its group.
 func (l *Lanes) sample(out [][Size]byte, in [][]byte) {
-	after := l.hashed.Add(uint64(len(in)))
-	if after/checkEvery != (after-uint64(len(in)))/checkEvery {
+	if l.due(len(in)) {
 		i := rand.IntN(len(in))
 		if sha256.Sum256(in[i]) != out[i] {
 			broken.Store(true)
 		}
 	}
+}
+
+// due counts n messages and reports whether one of them is to be checked.
+func (l *Lanes) due(n int) bool {
+	after := l.hashed.Add(uint64(n))
+	return after/checkEvery != (after-uint64(n))/checkEvery
 }

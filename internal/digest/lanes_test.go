@@ -199,6 +199,8 @@ func TestLanesAreOffInFIPSMode(t *testing.T) {
 				t.Errorf("%s: %v", p.name, err)
 			case l.Width() != 1:
 				t.Errorf("%s: got width %d, want 1", p.name, l.Width())
+			default:
+				compareBlob(t, l, [][]byte{{1, 2}, {3}}, func(int) bool { return false })
 			}
 		}
 		return

@@ -36,6 +36,7 @@ func TestSumReadsNoByteOutsideMessages(t *testing.T) {
 			}
 			compare(t, l, first)
 			compare(t, l, last)
+			compareBlob(t, l, [][]byte{{1}, first[0], last[0], first[0]}, func(int) bool { return n%2 == 0 })
 		}
 	})
 }

@@ -6,6 +6,7 @@
 package digest_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"testing"
@@ -115,6 +116,48 @@ func TestK46ChecksOneInEvery1024(t *testing.T) {
 			digest.Defect()
 		}
 	})
+}
+
+func TestK46MismatchInABlobFailsIt(t *testing.T) {
+	everyLane(t, func(t *testing.T, p digest.Path) {
+		l := lanesOf(t, p)
+		b := l.NewBlob()
+		defect(t)
+		defective := l.NewBlob()
+		part := []byte("segment")
+		for range digest.CheckEvery {
+			defective.Part(part)
+		}
+		if p == digest.Sixteen {
+			// It has no pairs, so a Blob is hashed by others.
+			if sum, err := defective.Sum(); err != nil || sum != sha256.Sum256(bytes.Repeat(part, digest.CheckEvery)) {
+				t.Errorf("got %x, %v", sum, err)
+			}
+			return
+		}
+		for name, b := range map[string]*digest.Blob{"same": defective, "other": b} {
+			if sum, err := b.Sum(); !errors.Is(err, digest.ErrLanes) || sum != [digest.Size]byte{} {
+				t.Errorf("%s blob: got %x, %v, want ErrLanes", name, sum, err)
+			}
+		}
+		wantOff(t, p)
+		if sum, err := lanesOf(t, p).NewBlob().Sum(); err != nil || sum != sha256.Sum256(nil) {
+			t.Errorf("a blob without pairs: got %x, %v", sum, err)
+		}
+	})
+}
+
+func TestK46CheckOfABlobSeesBothDigests(t *testing.T) {
+	lanesOf(t, digest.Pairs)
+	data := randomBytes(300)
+	for n := range data {
+		if !digest.Confirms(data[:n], false, false) {
+			t.Fatalf("%d bytes: right digests are not confirmed", n)
+		}
+		if digest.Confirms(data[:n], true, false) || digest.Confirms(data[:n], false, true) {
+			t.Fatalf("%d bytes: a wrong digest is confirmed", n)
+		}
+	}
 }
 
 func wantOff(t *testing.T, p digest.Path) {
