@@ -119,7 +119,8 @@ func (a *artifact) judge(ctx context.Context, p provenance.Policy) error {
 	if issuers := a.rule.Issuers(); len(issuers) > 0 && len(a.c.Verifiers) == 0 {
 		return fmt.Errorf("%w: the policy names signers of %s, and the client has no Verifiers to verify their certificates", ErrConfig, issuers[0])
 	}
-	a.verifiers = append([]provenance.Verifier{provenance.KeyVerifier(a.rule.Keys()...)}, a.c.Verifiers...)
+	// The caller's come first: they may prove a log entry or a time beside a key.
+	a.verifiers = append(slices.Clone(a.c.Verifiers), provenance.KeyVerifier(a.rule.Keys()...))
 	if a.referrers, err = listReferrers(ctx, a.store, a.desc); err != nil {
 		return err
 	}
