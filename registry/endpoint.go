@@ -16,6 +16,9 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -30,6 +33,13 @@ type endpoint struct {
 	auth *authorizer
 
 	profile *profile // of uploads
+
+	answered atomic.Bool // a request, since the start of the program
+
+	// slots has room for as many requests as there are connections. Whoever
+	// waits for a connection must not hold a token meanwhile, which may live for
+	// seconds, nor be taken for stalled. nil: the caller's transport bounds.
+	slots chan struct{}
 
 	// listing holds one token while a listing of referrers changes: ours would
 	// undo each other otherwise, under a tag always, with the API on registries
@@ -51,7 +61,24 @@ func newEndpoint(scheme, host string, h Host, connections int, credentials func(
 		base.Host = "registry-1.docker.io"
 	}
 	routes := newRoutes(base, h, connections)
-	return &endpoint{host: host, base: base, auth: newAuthorizer(routes, host, credentials), profile: profileOf(host, h.Upload), listing: make(chan struct{}, 1)}
+	e := &endpoint{host: host, base: base, auth: newAuthorizer(routes, host, credentials), profile: profileOf(host, h.Upload), listing: make(chan struct{}, 1)}
+	if h.Transport == nil {
+		e.slots = make(chan struct{}, connections)
+	}
+	return e
+}
+
+// slot waits until there may be one more request, and returns what ends it.
+func (e *endpoint) slot(ctx context.Context) (release func(), err error) {
+	if e.slots == nil {
+		return func() {}, ctx.Err()
+	}
+	select {
+	case e.slots <- struct{}{}:
+		return sync.OnceFunc(func() { <-e.slots }), nil
+	case <-ctx.Done():
+		return nil, plainError(ctx, ctx.Err())
+	}
 }
 
 // changeListing runs change while no other change to a listing is under way.
@@ -96,6 +123,12 @@ func (e *endpoint) do(ctx context.Context, c call) (*http.Response, error) {
 	}
 	for attempt := 1; ; attempt++ {
 		resp, err := e.attempt(ctx, c)
+		if err == nil {
+			e.answered.Store(true)
+		} else if errors.Is(err, syscall.ECONNREFUSED) && !e.answered.Load() {
+			// Not a restart, but an address where there never was anybody.
+			attempts = min(attempts, refusedAttempts)
+		}
 		last := attempt >= attempts || ctx.Err() != nil
 		switch {
 		case err != nil && (last || !temporary(err) && !temporaryStatus(statusOf(err))):
@@ -144,6 +177,11 @@ func (e *endpoint) attempt(ctx context.Context, c call) (*http.Response, error) 
 	if c.patience == 0 {
 		c.patience = stallTimeout
 	}
+	release, err := e.slot(ctx)
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
 	patience := newPatience(c.patience, cancel)
 	if c.content != nil {
 		size := c.content.Size()
@@ -163,9 +201,10 @@ func (e *endpoint) attempt(ctx context.Context, c call) (*http.Response, error) 
 	if err != nil {
 		err = plainError(ctx, err)
 		cancel(nil)
+		release()
 		return nil, err
 	}
-	resp.Body = &watchedBody{ctx: ctx, cancel: cancel, body: resp.Body, left: stallTimeout}
+	resp.Body = &watchedBody{ctx: ctx, cancel: cancel, release: release, body: resp.Body, left: stallTimeout}
 	return resp, nil
 }
 

@@ -78,6 +78,10 @@ const (
 	minBackoff  = 200 * time.Millisecond
 	maxBackoff  = 5 * time.Second
 
+	// refusedAttempts is for a host that refuses connections and has never
+	// answered: its address is wrong more often than it is about to start.
+	refusedAttempts = 2
+
 	// mirrorAttempts: there is somebody else to ask.
 	mirrorAttempts = 2
 

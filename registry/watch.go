@@ -13,12 +13,13 @@ import (
 // stallTimeout waiting for the next minProgress bytes. Only time inside Read
 // counts, so a slow caller is not mistaken for a slow server.
 type watchedBody struct {
-	ctx    context.Context // of the request, which ends the body
-	cancel context.CancelCauseFunc
-	body   io.ReadCloser
-	timer  *time.Timer   // runs during Read only; nil before the first
-	left   time.Duration // of this window
-	got    int           // in this window
+	ctx     context.Context // of the request, which ends the body
+	cancel  context.CancelCauseFunc
+	release func() // of the connection
+	body    io.ReadCloser
+	timer   *time.Timer   // runs during Read only; nil before the first
+	left    time.Duration // of this window
+	got     int           // in this window
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
@@ -48,5 +49,6 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 func (b *watchedBody) Close() error {
 	err := b.body.Close()
 	b.cancel(nil)
+	b.release()
 	return err
 }
