@@ -4,8 +4,6 @@
 package mirrors
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -35,27 +33,15 @@ func (c *containerdReader) certify(host string, h containerdHost, dir string) er
 		}
 		return filepath.Join(dir, p)
 	}
-	config := new(tls.Config)
-	if len(authorities) > 0 {
-		if config.RootCAs, err = x509.SystemCertPool(); err != nil {
-			config.RootCAs = x509.NewCertPool()
-		}
+	for i, p := range authorities {
+		authorities[i] = within(p)
 	}
-	for _, p := range authorities {
-		b, err := readFile(within(p))
-		if err != nil {
-			return fmt.Errorf("ca: %w", err)
-		}
-		if !config.RootCAs.AppendCertsFromPEM(b) {
-			return fmt.Errorf("ca: %s holds no certificate", within(p))
-		}
+	for i, pair := range clients {
+		clients[i] = [2]string{within(pair[0]), within(pair[1])}
 	}
-	for _, pair := range clients {
-		certificate, err := tls.LoadX509KeyPair(within(pair[0]), within(pair[1]))
-		if err != nil {
-			return fmt.Errorf("client: %w", err)
-		}
-		config.Certificates = append(config.Certificates, certificate)
+	config, err := tlsOf(authorities, clients)
+	if err != nil {
+		return err
 	}
 	own := c.hosts[host]
 	own.TLS = config
