@@ -22,6 +22,7 @@ type blobStream struct {
 	offset  int64
 	body    io.ReadCloser
 	attempt int
+	whole   bool // the host ignores ranges
 }
 
 func openBlob(ctx context.Context, store registry.Store, d ocispec.Descriptor) *blobStream {
@@ -54,20 +55,34 @@ func (s *blobStream) Read(p []byte) (int, error) {
 
 func (s *blobStream) read(p []byte) (int, error) {
 	if s.body == nil {
-		body, err := s.store.Fetch(s.ctx, s.desc, s.offset, s.desc.Size-s.offset)
-		if errors.Is(err, registry.ErrRangeIgnored) {
-			if body, err = s.store.Fetch(s.ctx, s.desc, 0, s.desc.Size); err == nil {
-				if _, err = io.CopyN(io.Discard, body, s.offset); err != nil {
-					body.Close()
-				}
-			}
-		}
+		body, err := s.open()
 		if err != nil {
 			return 0, err
 		}
 		s.body = body
 	}
 	return s.body.Read(p)
+}
+
+// open asks for what is left. From a host that ignores ranges it gets the whole
+// again, and skips what it had.
+func (s *blobStream) open() (io.ReadCloser, error) {
+	if !s.whole {
+		body, err := s.store.Fetch(s.ctx, s.desc, s.offset, s.desc.Size-s.offset)
+		if !errors.Is(err, registry.ErrRangeIgnored) {
+			return body, err
+		}
+		s.whole = true
+	}
+	body, err := s.store.Fetch(s.ctx, s.desc, 0, s.desc.Size)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.CopyN(io.Discard, body, s.offset); err != nil {
+		body.Close()
+		return nil, err
+	}
+	return body, nil
 }
 
 // Close ends the current request.

@@ -40,10 +40,13 @@ func (a *artifact) unindexed(ctx context.Context) (*content, error) {
 		return nil, err
 	}
 	var end, total int64
+	var geometry []index.Geometry
 	for i, l := range a.manifest.Layers {
 		f, err := unindexedFile(i, l)
 		if err == nil {
-			_, err = index.NewGeometry(index.Plain, l.Size, h.SegmentSize)
+			var g index.Geometry
+			g, err = index.NewGeometry(index.Plain, l.Size, h.SegmentSize)
+			geometry = append(geometry, g)
 		}
 		if err != nil {
 			s.file.Close()
@@ -52,6 +55,11 @@ func (a *artifact) unindexed(ctx context.Context) (*content, error) {
 		h.Files = append(h.Files, f)
 		h.Layers = append(h.Layers, index.Layer{Digest: l.Digest, Size: l.Size})
 		total += l.Size
+	}
+	// The index below checks this too, when all has been downloaded.
+	if err := index.CheckFiles(h.Files, geometry); err != nil {
+		s.file.Close()
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	defer a.watch(total)()
 	for _, l := range a.manifest.Layers {

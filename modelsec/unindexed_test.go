@@ -22,7 +22,12 @@ import (
 // statement of cosign's.
 func foreign(t *testing.T, p *party, o registry.Opener, layers []forged, change func(m *ocispec.Manifest)) ocispec.Descriptor {
 	t.Helper()
-	s := openShelf(t, o, repository)
+	return foreignAt(t, p, o, repository, layers, change)
+}
+
+func foreignAt(t *testing.T, p *party, o registry.Opener, name string, layers []forged, change func(m *ocispec.Manifest)) ocispec.Descriptor {
+	t.Helper()
+	s := openShelf(t, o, name)
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: modelType,
 		Config: s.blob(configType, []byte("{}"))}
 	for _, l := range layers {
