@@ -14,7 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/modelsec/modelsec-go/internal/ociserver"
@@ -27,14 +27,11 @@ type tunnel struct {
 	t  *testing.T
 	to string
 
-	mu    sync.Mutex
-	asked int
+	asked atomic.Int64
 }
 
 func (p *tunnel) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	p.asked++
-	p.mu.Unlock()
+	p.asked.Add(1)
 	if r.Method != http.MethodConnect || r.Host != "registry.example.com:443" {
 		p.t.Errorf("the proxy was asked to %s %s", r.Method, r.Host)
 	}
@@ -88,10 +85,9 @@ func TestRegistryIsReachedThroughAConnectProxy(t *testing.T) {
 		}
 		proxy.CloseClientConnections()
 		proxy.Close()
-		if p.asked == 0 {
+		if p.asked.Swap(0) == 0 {
 			t.Errorf("the proxy over %s was not asked", name)
 		}
-		p.asked = 0
 		requests := r.take()
 		if len(requests) == 0 {
 			t.Errorf("nothing came through the proxy over %s", name)
