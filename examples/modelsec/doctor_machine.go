@@ -11,6 +11,7 @@ import (
 	"runtime"
 
 	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/encrypt/keyuri"
 	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/provenance/sigstore"
 )
@@ -57,7 +58,12 @@ func (x *examination) keys(ctx context.Context, o doctorFlags) {
 		_, _, err := loadSigner(o.signKey)
 		x.secret("sign-key", o.signKey, "private key", err)
 	}
-	for _, path := range o.identities.files {
+	for _, path := range o.identities.keys {
+		if keyuri.Is(path) {
+			_, err := openKey(ctx, path)
+			x.file("identity", path, "a key that its helper knows", err)
+			continue
+		}
 		text, err := readKeyFile(path)
 		if err == nil && protected(text) && o.identities.passphraseFile == "" {
 			x.note("identity", checkUnknown, "--passphrase-file F tries it", "%s: under a passphrase", path)

@@ -67,7 +67,9 @@ func (t *tool) status(ctx context.Context, err error) int {
 		return statusRefused
 	case ctx.Err() != nil:
 		return statusInterrupted
-	case isAny(err, modelsec.ErrNoKey, encrypt.ErrNoKey):
+	case isAny(err, encrypt.ErrUnavailable, encrypt.ErrThrottled):
+		return statusRegistry
+	case isAny(err, modelsec.ErrNoKey, encrypt.ErrNoKey, encrypt.ErrDenied, encrypt.ErrDisabled):
 		return statusNoKey
 	case isAny(err, modelsec.ErrDigest, modelsec.ErrFormat, encrypt.ErrDecrypt, encrypt.ErrKeyMismatch,
 		provenance.ErrFormat, provenance.ErrSignature), invalidContent(err):

@@ -25,7 +25,7 @@ in a key service use signed grants only.`
 
 // missing says what to give where a model is encrypted and no identity was.
 func (i *identityFlags) missing(err error) error {
-	if isAny(err, modelsec.ErrNoKey, encrypt.ErrNoKey) && len(i.files) == 0 {
+	if isAny(err, modelsec.ErrNoKey, encrypt.ErrNoKey) && len(i.keys) == 0 {
 		return &failure{err: err, status: statusNoKey, hint: "the model is encrypted: --identity F, the private key that it was encrypted for"}
 	}
 	return err
@@ -41,7 +41,7 @@ type grantResult struct {
 type grantFlags struct {
 	trust      trust
 	identities identityFlags
-	recipients []string
+	recipients recipientFlags
 	sign       signFlags
 	notAfter   string
 }
@@ -59,9 +59,9 @@ func (t *tool) grantCommand() *cobra.Command {
 		},
 	}
 	o.trust.define(c)
+	o.recipients.define(c, "who shall open the model")
 	o.identities.define(c)
 	f := c.Flags()
-	f.StringArrayVar(&o.recipients, "recipient", nil, "public key `file` of who shall open the model (may be repeated)")
 	o.sign.define(c, &o.trust)
 	f.StringVar(&o.notAfter, "not-after", "", "`time` (RFC 3339) after which readers stop using the grant")
 	require(c, "recipient", "identity")
@@ -77,11 +77,11 @@ func (t *tool) grant(ctx context.Context, target string, o grantFlags) error {
 	if err != nil {
 		return err
 	}
-	recipients, err := loadRecipients(o.recipients)
+	recipients, err := o.recipients.load(ctx)
 	if err != nil {
 		return err
 	}
-	var options modelsec.GrantOptions
+	options := modelsec.GrantOptions{AllowClassical: o.recipients.allowClassical}
 	if options.Signer, _, err = o.sign.load(ctx, t); err != nil {
 		return err
 	}

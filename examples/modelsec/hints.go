@@ -35,6 +35,12 @@ func (t *tool) hint(status int, err error) string {
 		return t.interruptHint()
 	case errors.Is(err, encrypt.ErrExpired):
 		return "the grant has expired: ask the owner of the model for a new one"
+	case errors.Is(err, encrypt.ErrDenied):
+		return "whoever runs the key service can let you use the key; docs/KEYS.md lists the permissions"
+	case errors.Is(err, encrypt.ErrDisabled):
+		return "whoever runs the key service can say what became of the key"
+	case isAny(err, encrypt.ErrUnavailable, encrypt.ErrThrottled):
+		return "a key service could not be asked; the same command may work later"
 	case status == statusNoKey:
 		return fmt.Sprintf("ask somebody who can open it for: modelsec grant %s --identity THEIRS --recipient YOURS, with your identity.pub", t.ref)
 	case errors.Is(err, modelsec.ErrNotRevoked):

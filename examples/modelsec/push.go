@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/modelsec"
 	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/registry"
@@ -20,7 +21,7 @@ const pushLong = `push publishes the files of a directory and prints the referen
 of what it made.
 
 With --recipient the model is encrypted, names included, and only the holders of
-those identities can open it. With --sign-key or --keyless a release statement is signed for
+those identities can open it: key files, or keys in a key service by their URI. With --sign-key or --keyless a release statement is signed for
 the name and the tag, and SLSA provenance beside it: that of --provenance, or one
 that says that a local builder converted the bases and datasets given.`
 
@@ -30,7 +31,7 @@ const pushExample = `  modelsec push ./llama registry.example.com/team/llama:v3 
 
 type pushFlags struct {
 	sign            signFlags
-	recipients      []string
+	recipients      recipientFlags
 	provenance      string
 	bases, datasets []string
 	exclude         []string
@@ -65,7 +66,6 @@ func (t *tool) pushCommand() *cobra.Command {
 	}
 	f := c.Flags()
 	o.sign.define(c, nil)
-	f.StringArrayVar(&o.recipients, "recipient", nil, "encrypt, for the holder of this public key `file` (may be repeated)")
 	f.StringVar(&o.provenance, "provenance", "", "`file` with a SLSA provenance v1 predicate, or an in-toto statement that has one")
 	f.StringArrayVar(&o.bases, "base", nil, "base model that this one was made from, as `URI@DIGEST` (may be repeated)")
 	f.StringArrayVar(&o.datasets, "dataset", nil, "dataset that this one was made with, as `URI@DIGEST` (may be repeated)")
@@ -73,6 +73,7 @@ func (t *tool) pushCommand() *cobra.Command {
 	f.BoolVar(&o.followSymlinks, "follow-symlinks", false, "push what symbolic links point to, also outside of DIR")
 	f.StringVar(&o.name, "name", "", "`name` of the model in its release (default: the path of REF)")
 	f.StringVar(&o.journal, "journal", "", "remember what was uploaded in this `file`, so that the same command goes on after it was\nkilled; of an encrypted model only with an --identity that opens it")
+	o.recipients.define(c, "encrypt, for the holder of this key")
 	o.identities.define(c)
 	c.MarkFlagsMutuallyExclusive("provenance", "base")
 	c.MarkFlagsMutuallyExclusive("provenance", "dataset")
@@ -130,9 +131,12 @@ func (o *pushFlags) options(ctx context.Context, t *tool, ref registry.Reference
 	if err != nil {
 		return nil, err
 	}
-	out := &modelsec.PushOptions{Signer: signer, Name: o.name, Exclude: o.exclude, FollowSymlinks: o.followSymlinks, Journal: o.journal}
-	if out.Recipients, err = loadRecipients(o.recipients); err != nil {
+	out := &modelsec.PushOptions{Signer: signer, Name: o.name, Exclude: o.exclude, FollowSymlinks: o.followSymlinks, Journal: o.journal, AllowClassical: o.recipients.allowClassical}
+	if out.Recipients, err = o.recipients.load(ctx); err != nil {
 		return nil, err
+	}
+	if err := encrypt.CheckClass(encrypt.PostQuantum, out.Recipients...); err != nil && out.AllowClassical == "" {
+		return nil, usage(err).hinted("--allow-classical REASON, where what is published may be read when quantum computers can")
 	}
 	if signer == nil {
 		if o.provenance != "" || len(o.bases)+len(o.datasets) > 0 {

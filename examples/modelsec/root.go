@@ -46,8 +46,8 @@ Exit status:
   1    failed for another reason than those below
   2    usage: arguments, a policy or a key file that cannot be used
   3    refused by the policy, or the artifact failed verification
-  4    no key opens the artifact
-  5    registry or network
+  4    no key opens the artifact, or a key service refuses
+  5    registry, key service or network
   130  interrupted`
 
 func (t *tool) rootCommand() *cobra.Command {

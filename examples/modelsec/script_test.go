@@ -23,7 +23,7 @@ import (
 // The scripts run the command as a process, so that statuses, streams and
 // signals are those that a shell sees.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"modelsec": main})
+	testscript.Main(m, map[string]func(){"modelsec": main, "modelsec-helper-file": fileHelper})
 }
 
 // TestLayout needs nothing but a disk.
