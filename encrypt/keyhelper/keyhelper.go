@@ -6,19 +6,20 @@
 //
 // A helper is an executable that speaks the keyprovider protocol of ocicrypt on
 // stdin and stdout: one JSON request, one JSON answer, one process for each call
-// (docs/KEYS.md, Key helpers). There are two kinds. [Open] is for helpers that were built
-// with [Main], in ten lines around any [encrypt.Recipient] and
+// (docs/KEYS.md, Key helpers). There are two kinds. [Open] is for helpers that
+// were built with [Main], in ten lines around any [encrypt.Recipient] and
 // [encrypt.Identity]: a stanza made through one is the stanza that the same
 // provider makes where it is linked, so that either reads what the other wrote.
 // [OCICrypt] is for every other program that speaks the protocol; its stanzas
 // have the type [TypeOCICrypt].
 //
 // What a program is run with comes from a [Config] and never from a stanza. It
-// starts with PATH, HOME and the folder for temporary files as its whole
-// environment unless Env says more, in a process group of its own that is killed
-// when the context ends, and may answer 256 KiB. Being in the background of a
-// terminal, it cannot read from it: a program that needs a PIN or a touch asks by
-// other means and needs a longer Timeout.
+// starts with PATH, HOME, the folder for temporary files and GODEBUG (which says
+// whether FIPS 140-3 is enforced) as its whole environment unless Env says more,
+// in a process group of its own that is killed when the context ends, and may
+// answer 256 KiB. Being in the background of a terminal, it cannot read from it: a
+// program that needs a PIN or a touch asks by other means and needs a longer
+// Timeout.
 //
 // A helper is handed the key, or hands it over: it is trusted with it as the
 // provider inside would be. What it writes to stderr is quoted in errors, cut to
@@ -59,8 +60,8 @@ type Config struct {
 	Path string
 	// Args are its arguments. Other users of the host can read them.
 	Args []string
-	// Env is what the program finds in its environment besides PATH, HOME and
-	// the folder for temporary files: "NAME=value", or "NAME" and "PREFIX_*" for
+	// Env is what the program finds in its environment besides PATH, HOME,
+	// GODEBUG and the folder for temporary files: "NAME=value", or "NAME" and "PREFIX_*" for
 	// variables of this process that are passed on where they are set.
 	Env []string
 	// Timeout is for one call. If less than or equal to 0, a default (currently
@@ -284,7 +285,7 @@ func (h *Helper) LogValue() slog.Value { return slog.StringValue(h.text()) }
 // basicEnv is what every program gets.
 func basicEnv() []string {
 	if runtime.GOOS == "windows" {
-		return []string{"PATH", "USERPROFILE", "SYSTEMROOT", "TEMP", "TMP"}
+		return []string{"PATH", "GODEBUG", "USERPROFILE", "SYSTEMROOT", "TEMP", "TMP"}
 	}
-	return []string{"PATH", "HOME", "TMPDIR"}
+	return []string{"PATH", "GODEBUG", "HOME", "TMPDIR"}
 }
