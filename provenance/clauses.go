@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // Names of clauses that code refers to. All names are part of the report's form.
@@ -16,6 +18,10 @@ const (
 	clauseThreshold     = "threshold"
 	clauseTag           = "tag"
 	clauseMinSequence   = "minSequence"
+	clauseDeniedNames   = "denials"
+	clausePlaintext     = "plaintext"
+	clauseSummary       = "summary"
+	clauseMaterials     = "materials.verified"
 )
 
 // artifactClause is judged once for an artifact.
@@ -78,6 +84,33 @@ var artifactClauses = []artifactClause{
 		},
 		needs: "a policy that has not expired, or a correct clock",
 	}, {
+		name: "denials.current", applies: func(e *evaluation) bool { return e.defect == nil && len(e.policy.Denials) > 0 },
+		judge: func(e *evaluation) (string, bool) {
+			if reason := e.heed(); reason != "" {
+				return reason, false
+			}
+			return plural(len(e.policy.Denials), "list") + " in force", true
+		},
+		needs: "every denial list that the policy names, signed and in force, and a correct clock",
+	}, {
+		name: "denied.digest", applies: func(e *evaluation) bool { return len(e.denied.digests) > 0 },
+		judge: func(e *evaluation) (string, bool) {
+			for _, d := range []digest.Digest{e.in.Manifest, e.in.IndexDigest} {
+				if entry, ok := e.denied.digests[d]; ok {
+					return string(d) + " is denied" + entry.why(), false
+				}
+			}
+			return "not denied", true
+		},
+		needs: "an artifact that no list denies",
+	}, {
+		// Whoever encrypts again would else only have to leave the statement away.
+		name: "denials.plaintext", applies: func(e *evaluation) bool { return e.hasRule() && len(e.denied.plaintexts) > 0 },
+		judge: func(e *evaluation) (string, bool) {
+			return plural(len(e.denied.plaintexts), "denied plaintext"), e.rule.Plaintext != nil
+		},
+		needs: "a rule that says who binds artifacts to their plaintext",
+	}, {
 		name: "index", applies: func(e *evaluation) bool { return e.hasRule() && !e.rule.AllowUnindexed },
 		judge: func(e *evaluation) (string, bool) {
 			if e.in.IndexDigest == "" {
@@ -98,5 +131,11 @@ var artifactClauses = []artifactClause{
 			return layerDigests(e.in.LayerDigestsCompared), e.in.LayerDigestsCompared
 		},
 		needs: "whole-layer digests to be compared as well",
+	}, {
+		name: "plaintextCompared", applies: func(e *evaluation) bool { return e.hasRule() && e.rule.Plaintext != nil && e.rule.Plaintext.Compare },
+		judge: func(e *evaluation) (string, bool) {
+			return layerDigests(e.in.PlaintextCompared), e.in.PlaintextCompared
+		},
+		needs: "the content to be compared with its plaintext root",
 	},
 }

@@ -24,6 +24,22 @@ func parseTime(s string) (time.Time, error) {
 	return t.UTC(), nil
 }
 
+// optionalMoment is parseTime for a member that may be absent.
+func optionalMoment(s *string) (time.Time, error) {
+	if s == nil {
+		return time.Time{}, nil
+	}
+	return parseTime(*s)
+}
+
+func optionalTime(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	s := t.UTC().Format(time.RFC3339Nano)
+	return &s
+}
+
 // printable reports whether s is short enough to show and has nothing in it that
 // a terminal or a log would act on.
 func printable(s string) bool {

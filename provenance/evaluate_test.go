@@ -11,154 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/modelsec/modelsec-go/provenance"
 )
-
-// scene is a policy and evidence that meets it, to be spoiled in one place.
-type scene struct {
-	policy provenance.Policy
-	in     provenance.Evidence
-}
-
-// fullScene uses every clause that can hold at once: two releases, and
-// provenance by an identity.
-func fullScene(t testing.TB) *scene {
-	first, second, ci := keyPrincipal(t, "first"), keyPrincipal(t, "second"), workflowPrincipal()
-	s := &scene{
-		policy: provenance.Policy{Expires: now.Add(time.Hour), Rules: []provenance.Rule{{
-			Repositories: []string{"registry.example.com/team/*"}, Encrypted: true, MinSequence: 10, CompareLayerDigests: true,
-			Require: []provenance.Requirement{
-				{PredicateType: provenance.PredicateRelease, Signers: []provenance.Principal{first, second}, Threshold: 2},
-				{PredicateType: provenance.PredicateSLSA, Signers: []provenance.Principal{ci}, Builders: []string{builder}, Sources: []string{source},
-					MaxAge: 24 * time.Hour, MinLogEntries: 1, MinTimestamps: 1},
-			},
-		}}},
-		in: provenance.Evidence{Reference: repository, Tag: "v3", Manifest: manifest, Profile: provenance.ProfileEncrypted, IndexDigest: index,
-			Now: now, LayerDigestsCompared: true,
-			Statements: []provenance.Verified{
-				verified(first, releaseStatement(t, nil)),
-				verified(second, releaseStatement(t, nil)),
-				verified(ci, slsaStatement(t, nil)),
-			}},
-	}
-	s.in.Statements[2].Times = []time.Time{now.Add(-time.Hour)}
-	s.in.Statements[2].LogEntries, s.in.Statements[2].Timestamps = 1, 1
-	return s
-}
-
-// plainScene is the least that passes: a cosign signature and a digest.
-func plainScene(t testing.TB) *scene {
-	signer := keyPrincipal(t, "signer")
-	return &scene{
-		policy: provenance.Policy{Rules: []provenance.Rule{{Repositories: []string{"*"},
-			Require: []provenance.Requirement{{PredicateType: provenance.PredicateCosignSign, Signers: []provenance.Principal{signer}}}}}},
-		in: provenance.Evidence{Reference: repository, Manifest: manifest, Profile: provenance.ProfilePlain, IndexDigest: index, Now: now,
-			Statements: []provenance.Verified{verified(signer, cosignStatement())}},
-	}
-}
-
-func (s *scene) changeReleases(t testing.TB, change func(*provenance.Release)) {
-	for i := range 2 {
-		s.in.Statements[i].Statement = releaseStatement(t, change)
-	}
-}
-
-// nearMisses are refused for the reason given and for no other.
-var nearMisses = []struct {
-	name    string
-	clause  string // whose absence would let it pass
-	refused string // labels of the clauses that do not hold
-	scene   func(testing.TB) *scene
-	spoil   func(testing.TB, *scene)
-}{
-	{"zero policy", "policy", "policy", plainScene, func(_ testing.TB, s *scene) { s.policy = provenance.Policy{} }},
-	{"no rule for the repository", "rule", "rule", fullScene, func(_ testing.TB, s *scene) { s.in.Reference = "registry.example.com/other/llama" }},
-	{"a layout on disk", "rule", "rule", fullScene, func(_ testing.TB, s *scene) { s.in.Reference = "oci:registry.example.com/team/llama" }},
-	{"a path out of the pattern", "rule", "rule", fullScene, func(_ testing.TB, s *scene) { s.in.Reference = "registry.example.com/team/../other" }},
-	{"the folder of a pattern", "rule", "rule", fullScene, func(_ testing.TB, s *scene) { s.in.Reference = "registry.example.com/team" }},
-	{"no manifest digest", "manifest", "manifest", plainScene, func(_ testing.TB, s *scene) {
-		s.in.Manifest, s.in.Statements[0].Subjects = "", []digest.Digest{""}
-	}},
-	{"no clock", "clock", "clock", plainScene, func(_ testing.TB, s *scene) { s.in.Now = time.Time{} }},
-	{"policy expired", "policyExpiry", "policyExpiry", fullScene, func(_ testing.TB, s *scene) { s.policy.Expires = now }},
-	{"no index", "index", "index", plainScene, func(_ testing.TB, s *scene) { s.in.IndexDigest, s.in.Profile = "", "" }},
-	{"not encrypted", "encrypted", "encrypted", fullScene, func(t testing.TB, s *scene) {
-		s.in.Profile = provenance.ProfilePlain
-		s.changeReleases(t, func(r *provenance.Release) { r.Profile = provenance.ProfilePlain })
-	}},
-	{"layer digests not compared", "layerDigests", "layerDigests", fullScene, func(_ testing.TB, s *scene) { s.in.LayerDigestsCompared = false }},
-	{"a predicate that may mean anything", "predicateType", "require[0].predicateType", plainScene, func(_ testing.TB, s *scene) {
-		s.in.Statements[0].Statement.PredicateType = "https://example.com/scan/v1"
-	}},
-	{"about another artifact", "subject", "require[1].subject", fullScene, func(_ testing.TB, s *scene) {
-		s.in.Statements[2].Subjects = []digest.Digest{digest.FromString("other")}
-	}},
-	{"about two artifacts", "subject", "require[1].subject", fullScene, func(_ testing.TB, s *scene) {
-		s.in.Statements[2].Subjects = []digest.Digest{manifest, digest.FromString("other")}
-	}},
-	{"signed by a stranger", "signer", "require[0].signer", plainScene, func(t testing.TB, s *scene) {
-		s.in.Statements[0].Signer = keyPrincipal(t, "signer")
-	}},
-	{"a workflow run for a fork", "signer", "require[1].signer", fullScene, func(_ testing.TB, s *scene) {
-		s.in.Statements[2].Signer.SourceRepository = "https://github.com/evil/train"
-	}},
-	{"an account of the same name", "signer", "require[1].signer", fullScene, func(_ testing.TB, s *scene) { s.in.Statements[2].Signer.SourceOwnerID = "4243" }},
-	{"a workflow run for a branch", "signer", "require[1].signer", fullScene, func(_ testing.TB, s *scene) {
-		s.in.Statements[2].Signer.SourceRef = "refs/heads/feature"
-	}},
-	{"a workflow run for a pull request", "signer", "require[1].signer", fullScene, func(_ testing.TB, s *scene) {
-		s.in.Statements[2].Signer.Trigger = "pull_request_target"
-	}},
-	{"another issuer vouches for the subject", "signer", "require[1].signer", fullScene, func(_ testing.TB, s *scene) {
-		s.in.Statements[2].Signer.Issuer = "https://issuer.example.com"
-	}},
-	{"the subject with a suffix", "signer", "require[1].signer", fullScene, func(_ testing.TB, s *scene) { s.in.Statements[2].Signer.Subject += "-evil" }},
-	{"provenance with a parameter of its own", "form", "require[1].form", fullScene, func(t testing.TB, s *scene) {
-		predicate := strings.Replace(string(s.in.Statements[2].Statement.Predicate), `"method":"lora"`, `"method":"lora","trust":"me"`, 1)
-		s.in.Statements[2].Statement.Predicate = []byte(predicate)
-		s.policy.Rules[0].Require[1].Builders, s.policy.Rules[0].Require[1].Sources = nil, nil
-	}},
-	{"another model", "release.name", "require[0].release.name tag.release.name", fullScene, func(t testing.TB, s *scene) {
-		s.changeReleases(t, func(r *provenance.Release) { r.Name = "team/other" })
-	}},
-	{"another tag", "release.tag", "require[0].release.tag tag.release.tag", fullScene, func(t testing.TB, s *scene) {
-		s.changeReleases(t, func(r *provenance.Release) { r.Tags = []string{"v2"} })
-	}},
-	{"released under another profile", "release.profile", "require[0].release.profile tag.release.profile", fullScene, func(t testing.TB, s *scene) {
-		s.changeReleases(t, func(r *provenance.Release) { r.Profile = provenance.ProfilePlain })
-	}},
-	{"released with another index", "release.indexDigest", "require[0].release.indexDigest tag.release.indexDigest", fullScene, func(t testing.TB, s *scene) {
-		s.changeReleases(t, func(r *provenance.Release) { r.IndexDigest = digest.FromString("other") })
-	}},
-	{"release expired this second", "release.expiry", "require[0].release.expiry tag.release.expiry", fullScene, func(t testing.TB, s *scene) {
-		s.changeReleases(t, func(r *provenance.Release) { r.Expires = now })
-	}},
-	{"an old release", "release.sequence", "require[0].release.sequence tag.release.sequence", fullScene, func(t testing.TB, s *scene) {
-		s.changeReleases(t, func(r *provenance.Release) { r.Sequence = 9 })
-	}},
-	{"another builder", "slsa.builder", "require[1].slsa.builder", fullScene, func(t testing.TB, s *scene) {
-		s.in.Statements[2].Statement = slsaStatement(t, func(b *provenance.Build) { b.Builder = builder + "/evil" })
-	}},
-	{"another source", "slsa.source", "require[1].slsa.source", fullScene, func(t testing.TB, s *scene) {
-		s.in.Statements[2].Statement = slsaStatement(t, func(b *provenance.Build) { b.Dependencies[2].URI = source + "-evil@refs/heads/main" })
-	}},
-	{"signed too long ago", "maxAge", "require[1].maxAge", fullScene, func(_ testing.TB, s *scene) {
-		s.in.Statements[2].Times = []time.Time{now.Add(-time.Minute), now.Add(-25 * time.Hour)}
-	}},
-	{"signed in the future", "maxAge", "require[1].maxAge", fullScene, func(_ testing.TB, s *scene) {
-		s.in.Statements[2].Times = []time.Time{now.Add(time.Hour)}
-	}},
-	{"no trusted time", "maxAge", "require[1].maxAge", fullScene, func(_ testing.TB, s *scene) { s.in.Statements[2].Times = nil }},
-	{"not logged", "logEntries", "require[1].logEntries", fullScene, func(_ testing.TB, s *scene) { s.in.Statements[2].LogEntries = 0 }},
-	{"not stamped", "timestamps", "require[1].timestamps", fullScene, func(_ testing.TB, s *scene) { s.in.Statements[2].Timestamps = 0 }},
-	{"one of two signers", "threshold", "require[0].threshold", fullScene, func(_ testing.TB, s *scene) { s.in.Statements = s.in.Statements[1:] }},
-	{"one signer twice", "threshold", "require[0].threshold", fullScene, func(_ testing.TB, s *scene) { s.in.Statements[0].Signer = s.in.Statements[1].Signer }},
-	{"tag without a release", "tag", "tag.predicateType", plainScene, func(_ testing.TB, s *scene) { s.in.Tag = "v3" }},
-	{"sequence without a release", "minSequence", "minSequence.predicateType", plainScene, func(_ testing.TB, s *scene) { s.policy.Rules[0].MinSequence = 5 }},
-	{"nothing signed", "predicateType", "require[0].predicateType", plainScene, func(_ testing.TB, s *scene) { s.in.Statements = nil }},
-}
 
 func labels(r *provenance.Report) string {
 	var out []string
@@ -172,7 +26,7 @@ func labels(r *provenance.Report) string {
 }
 
 func TestEvaluateAllowsWhatMeetsEveryClause(t *testing.T) {
-	for name, make := range map[string]func(testing.TB) *scene{"full": fullScene, "plain": plainScene} {
+	for name, make := range map[string]func(testing.TB) *scene{"full": fullScene, "plain": plainScene, "wide": wideScene, "summary": summaryScene} {
 		s := make(t)
 		if r := s.policy.Evaluate(s.in); !r.Allowed || r.Err() != nil {
 			t.Errorf("%s: %s", name, r)
@@ -183,8 +37,7 @@ func TestEvaluateAllowsWhatMeetsEveryClause(t *testing.T) {
 func TestEvaluateRefusesNearMissesForTheirOwnReason(t *testing.T) {
 	for _, miss := range nearMisses {
 		t.Run(miss.name, func(t *testing.T) {
-			s := miss.scene(t)
-			miss.spoil(t, s)
+			s := miss.of(t)
 			r := s.policy.Evaluate(s.in)
 			if r.Allowed {
 				t.Fatalf("allowed, want %q to refuse", miss.refused)
@@ -214,8 +67,7 @@ func TestNoClauseIsIdle(t *testing.T) {
 			if miss.clause != clause {
 				continue
 			}
-			s := miss.scene(t)
-			miss.spoil(t, s)
+			s := miss.of(t)
 			passed = passed || provenance.EvaluateWithout(s.policy, s.in, clause).Allowed
 		}
 		if !passed {
@@ -229,8 +81,7 @@ func TestNoClauseIsIdle(t *testing.T) {
 func TestK28MoreEvidenceNeverRefuses(t *testing.T) {
 	base := fullScene(t)
 	for _, miss := range nearMisses {
-		s := miss.scene(t)
-		miss.spoil(t, s)
+		s := miss.of(t)
 		in := base.in
 		in.Statements = slices.Concat(s.in.Statements, base.in.Statements, s.in.Statements)
 		in.Rejected = []provenance.Rejection{{Source: "sha256:00", Reason: "forged"}}

@@ -10,7 +10,7 @@ func EvaluateWithout(p Policy, in Evidence, clause string) *Report { return p.ev
 // ClauseNames lists every clause, those of the requirements that apply whatever
 // the rule says included.
 func ClauseNames() []string {
-	names := []string{clauseThreshold, clauseTag, clauseMinSequence}
+	names := []string{clauseThreshold, clauseTag, clauseMinSequence, clauseDeniedNames}
 	for _, c := range artifactClauses {
 		names = append(names, c.name)
 	}

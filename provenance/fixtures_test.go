@@ -10,6 +10,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"testing"
 	"time"
@@ -123,3 +124,5 @@ func cosignStatement() provenance.Statement {
 func verified(signer provenance.Principal, s provenance.Statement) provenance.Verified {
 	return provenance.Verified{Signer: signer, Statement: s, Subjects: []digest.Digest{manifest}}
 }
+
+func jsonOf(v any) ([]byte, error) { return json.Marshal(v) }

@@ -74,7 +74,8 @@ func FuzzParsePolicy(f *testing.F) {
 // FuzzDecodeStatement: an accepted statement about one thing has one encoding,
 // and the predicates inside are read without a panic and written as they were.
 func FuzzDecodeStatement(f *testing.F) {
-	for _, s := range []provenance.Statement{releaseStatement(f, nil), slsaStatement(f, nil), cosignStatement(), must[provenance.Statement](f)(provenance.NewGrant(index))} {
+	for _, s := range []provenance.Statement{releaseStatement(f, nil), slsaStatement(f, nil), cosignStatement(), must[provenance.Statement](f)(provenance.NewGrant(index)),
+		must[provenance.Statement](f)(provenance.NewDenials(denialList())), plaintextStatement(f, root), summaryStatement(f, nil)} {
 		f.Add(must[[]byte](f)(s.Encode(manifest)))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -94,6 +95,19 @@ func FuzzDecodeStatement(f *testing.F) {
 			if _, err := provenance.NewRelease(r); err != nil {
 				t.Fatalf("accepted %q, refused the same release: %v", in, err)
 			}
+		}
+		if l, err := provenance.ParseDenials(s); err == nil {
+			if _, err := provenance.NewDenials(l); err != nil {
+				t.Fatalf("accepted %q, refused the same denial list: %v", in, err)
+			}
+		}
+		if p, err := provenance.ParsePlaintext(s); err == nil {
+			if _, err := provenance.NewPlaintext(p); err != nil {
+				t.Fatalf("accepted %q, refused the same plaintext: %v", in, err)
+			}
+		}
+		if v, err := provenance.ParseSummary(s); err == nil && v.Verifier.ID == "" {
+			t.Fatalf("accepted %q without a verifier", in)
 		}
 		if d, err := provenance.ParseGrant(s); err == nil {
 			if _, err := provenance.NewGrant(d); err != nil {

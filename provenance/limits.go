@@ -21,6 +21,8 @@ const (
 	// only buy a forger signature checks.
 	maxLogEntries = 32
 	maxTimestamps = 32
+	// maxSCTs is above what any certificate carries.
+	maxSCTs = 32
 	// maxCertificates is far above any chain in use.
 	maxCertificates = 16
 	// maxPEM holds the largest key supported many times over.

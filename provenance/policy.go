@@ -6,11 +6,8 @@ package provenance
 import (
 	"crypto"
 	"errors"
-	"slices"
 	"strings"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // Policy says what must be proven about an artifact before a byte of it is used
@@ -21,6 +18,12 @@ type Policy struct {
 	Rules []Rule
 	// Expires is when the policy starts to refuse everything. Zero: never.
 	Expires time.Time
+	// Builders is the table of builders. Default: no builder has a level.
+	Builders []BuilderLevel
+	// Denials are the denial lists to heed. Default: none.
+	Denials []DenialSource
+	// Lineage says where the materials of artifacts are looked at. Default: nowhere.
+	Lineage Lineage
 
 	bound  *string // set by For: the repository to judge as
 	reason string  // set by UnsafeAcceptUnsigned
@@ -49,6 +52,14 @@ type Rule struct {
 	CompareLayerDigests bool
 	// AllowUnindexed admits artifacts of other tools, which have no index.
 	AllowUnindexed bool
+	// Plaintext says who binds the artifact to its plaintext. Default: nothing is
+	// known of it.
+	Plaintext *PlaintextRule
+	// Summary says whose verification summary stands in for Require. Default:
+	// nobody's.
+	Summary *SummaryRule
+
+	lists []Principal // in what Policy.Rule returns: the signers of denial lists
 }
 
 // Requirement is met by statements of one type that enough principals signed,
@@ -63,14 +74,30 @@ type Requirement struct {
 	Threshold int
 	// Builders are the builder ids that SLSA provenance may name. Default: any.
 	Builders []string
-	// Sources are the source repositories that SLSA provenance may name. Default: any.
+	// BuildTypes are the build types that it may name. Default: any.
+	BuildTypes []string
+	// MinLevel is the least level that Policy.Builders gives its builder and
+	// signer. Default: 0, any.
+	MinLevel int
+	// Sources are the source repositories that it may name. Default: any.
 	Sources []string
+	// SourceRefs and SourceDigests are what the revision of such a source may be,
+	// as in refs/tags/* and gitCommit:1f2e…. Default: any.
+	SourceRefs, SourceDigests []string
+	// Parameters is what its external parameters may be. Default: anything.
+	Parameters *Schema
+	// Materials is what its dependencies may be. Default: anything.
+	Materials []MaterialRule
+	// Plaintext takes provenance about the plaintext of the artifact, which
+	// Rule.Plaintext binds to it, in place of provenance about the artifact.
+	Plaintext bool
 	// MaxAge bounds how long ago a trusted party saw the signature. Default: no
 	// bound. Signatures by keys have no trusted time and cannot meet it.
 	MaxAge time.Duration
-	// MinLogEntries and MinTimestamps are how many verified transparency log
-	// entries and signed timestamps each counted statement has. Default: 0.
-	MinLogEntries, MinTimestamps int
+	// MinLogEntries, MinTimestamps and MinSCTs are how many verified transparency
+	// log entries, signed timestamps and certificate timestamps each counted
+	// statement has. Default: 0.
+	MinLogEntries, MinTimestamps, MinSCTs int
 }
 
 // RequireKey returns the policy "signed by this key": any repository, and each
@@ -145,75 +172,10 @@ func (p Policy) Rule(reference string) (Rule, error) {
 	if len(r.GrantSigners) == 0 {
 		r.GrantSigners = r.signers()
 	}
+	for _, s := range p.Denials {
+		r.lists = append(r.lists, s.Signers...)
+	}
 	return r, nil
-}
-
-// Keys returns every key that the rule names, for KeyVerifier.
-func (r Rule) Keys() []crypto.PublicKey {
-	var keys []crypto.PublicKey
-	var seen []string
-	for _, s := range append(r.signers(), r.GrantSigners...) {
-		if a, err := s.party(); err == nil && a.pub != nil && !slices.Contains(seen, a.keyID) {
-			seen = append(seen, a.keyID)
-			keys = append(keys, a.pub)
-		}
-	}
-	return keys
-}
-
-// Issuers returns every issuer that the rule names. A caller who has no Verifier
-// for identities cannot enforce such a rule, and should say so rather than
-// report the artifact as unsigned.
-func (r Rule) Issuers() []string {
-	var issuers []string
-	for _, s := range append(r.signers(), r.GrantSigners...) {
-		if s.Issuer != "" && !slices.Contains(issuers, s.Issuer) {
-			issuers = append(issuers, s.Issuer)
-		}
-	}
-	return issuers
-}
-
-// VerifyGrant reports whether v vouches for the grant document of a manifest:
-// signed by a grant signer, about this manifest and these bytes (FORMAT.md §8.5).
-func (r Rule) VerifyGrant(v Verified, manifest, document digest.Digest) error {
-	if len(v.Subjects) != 1 || v.Subjects[0] != manifest {
-		return formatError("grant statement is not about %s alone", manifest)
-	}
-	named, err := ParseGrant(v.Statement)
-	if err != nil {
-		return err
-	}
-	if named != document {
-		return formatError("grant statement vouches for %s, not for the document %s", named, document)
-	}
-	allowed := r.GrantSigners
-	if len(allowed) == 0 {
-		allowed = r.signers()
-	}
-	signer, err := v.Signer.party()
-	if err != nil {
-		return err
-	}
-	for _, p := range allowed {
-		if a, err := p.party(); err == nil && p.check() == nil && a.matches(signer) {
-			return nil
-		}
-	}
-	return formatError("grant is signed by %s, who is none of the %d grant signers of the policy", v.Signer, len(allowed))
-}
-
-// signers lists the signers of all requirements, each once.
-func (r Rule) signers() []Principal {
-	var all []Principal
-	for _, q := range r.Require {
-		for _, s := range q.Signers {
-			if !slices.Contains(all, s) {
-				all = append(all, s)
-			}
-		}
-	}
-	return all
 }
 
 // repository is the name to judge under: what the caller asked for, unless For

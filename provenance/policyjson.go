@@ -4,13 +4,9 @@
 package provenance
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/modelsec/modelsec-go/internal/strictjson"
 )
@@ -24,39 +20,43 @@ type policyDocument struct {
 	FormatVersion int                          `json:"formatVersion"`
 	Expires       *string                      `json:"expires,omitempty"`
 	Principals    map[string]principalDocument `json:"principals"`
+	Builders      *[]builderDocument           `json:"builders,omitempty"`
+	Denials       *[]denialSourceDocument      `json:"denials,omitempty"`
+	Lineage       *lineageDocument             `json:"lineage,omitempty"`
 	Rules         []ruleDocument               `json:"rules"`
 }
 
 type principalDocument struct {
-	Key              string `json:"key,omitempty"`
-	Issuer           string `json:"issuer,omitempty"`
-	Subject          string `json:"subject,omitempty"`
-	SourceRepository string `json:"sourceRepository,omitempty"`
-	SourceOwnerID    string `json:"sourceOwnerId,omitempty"`
-	SourceRef        string `json:"sourceRef,omitempty"`
-	Trigger          string `json:"trigger,omitempty"`
+	Key               string  `json:"key,omitempty"`
+	Issuer            string  `json:"issuer,omitempty"`
+	Subject           string  `json:"subject,omitempty"`
+	SourceRepository  string  `json:"sourceRepository,omitempty"`
+	SourceOwnerID     string  `json:"sourceOwnerId,omitempty"`
+	SourceRef         string  `json:"sourceRef,omitempty"`
+	Trigger           string  `json:"trigger,omitempty"`
+	RunnerEnvironment string  `json:"runnerEnvironment,omitempty"`
+	NotBefore         *string `json:"notBefore,omitempty"`
+	NotAfter          *string `json:"notAfter,omitempty"`
 }
 
-type ruleDocument struct {
-	Repositories        []string              `json:"repositories"`
-	Name                *string               `json:"name,omitempty"`
-	Encrypted           bool                  `json:"encrypted,omitempty"`
-	MinSequence         uint64                `json:"minSequence,omitempty"`
-	CompareLayerDigests bool                  `json:"compareLayerDigests,omitempty"`
-	AllowUnindexed      bool                  `json:"allowUnindexed,omitempty"`
-	GrantSigners        *[]string             `json:"grantSigners,omitempty"`
-	Require             []requirementDocument `json:"require"`
+type builderDocument struct {
+	ID      string   `json:"id"`
+	Signers []string `json:"signers"`
+	Level   int      `json:"level"`
 }
 
-type requirementDocument struct {
-	PredicateType *string   `json:"predicateType,omitempty"`
-	Signers       []string  `json:"signers"`
-	Threshold     *int      `json:"threshold,omitempty"`
-	Builders      *[]string `json:"builders,omitempty"`
-	Sources       *[]string `json:"sources,omitempty"`
-	MaxAge        *string   `json:"maxAge,omitempty"`
-	MinLogEntries int       `json:"minLogEntries,omitempty"`
-	MinTimestamps int       `json:"minTimestamps,omitempty"`
+type denialSourceDocument struct {
+	Name        string   `json:"name"`
+	Signers     []string `json:"signers"`
+	Source      *string  `json:"source,omitempty"`
+	MinSequence uint64   `json:"minSequence,omitempty"`
+	MaxAge      *string  `json:"maxAge,omitempty"`
+}
+
+type lineageDocument struct {
+	Repositories []string `json:"repositories"`
+	MaxDepth     *int     `json:"maxDepth,omitempty"`
+	MaxArtifacts *int     `json:"maxArtifacts,omitempty"`
 }
 
 // ParsePolicy reads a policy document. Every error wraps ErrPolicy, and a policy
@@ -70,15 +70,15 @@ func ParsePolicy(b []byte) (Policy, error) {
 		return Policy{}, policyErrorf("formatVersion %d, want %d", doc.FormatVersion, policyVersion)
 	}
 	var p Policy
-	if doc.Expires != nil {
-		t, err := parseTime(*doc.Expires)
-		if err != nil {
-			return Policy{}, policyErrorf("expires: %w", err)
-		}
-		p.Expires = t
+	var err error
+	if p.Expires, err = optionalMoment(doc.Expires); err != nil {
+		return Policy{}, policyErrorf("expires: %w", err)
 	}
 	principals, err := doc.principals()
 	if err != nil {
+		return Policy{}, policyErrorf("%w", err)
+	}
+	if err := doc.tables(principals, &p); err != nil {
 		return Policy{}, policyErrorf("%w", err)
 	}
 	for i, r := range doc.Rules {
@@ -103,7 +103,14 @@ func (d policyDocument) principals() (map[string]Principal, error) {
 			return nil, fmt.Errorf("principal %q: want a name of 1 to %d printable bytes", clip(name), maxName)
 		}
 		p := Principal{Name: name, Key: q.Key, Issuer: q.Issuer, Subject: q.Subject,
-			SourceRepository: q.SourceRepository, SourceOwnerID: q.SourceOwnerID, SourceRef: q.SourceRef, Trigger: q.Trigger}
+			SourceRepository: q.SourceRepository, SourceOwnerID: q.SourceOwnerID, SourceRef: q.SourceRef, Trigger: q.Trigger, RunnerEnvironment: q.RunnerEnvironment}
+		var err error
+		if p.NotBefore, err = optionalMoment(q.NotBefore); err != nil {
+			return nil, fmt.Errorf("principal %q: notBefore: %w", name, err)
+		}
+		if p.NotAfter, err = optionalMoment(q.NotAfter); err != nil {
+			return nil, fmt.Errorf("principal %q: notAfter: %w", name, err)
+		}
 		out[name] = p
 		if err := c.signers([]Principal{p}); err != nil {
 			return nil, err
@@ -112,68 +119,78 @@ func (d policyDocument) principals() (map[string]Principal, error) {
 	return out, c.distinct()
 }
 
-func (d ruleDocument) rule(principals map[string]Principal) (Rule, error) {
-	r := Rule{Repositories: d.Repositories, Encrypted: d.Encrypted, MinSequence: d.MinSequence,
-		CompareLayerDigests: d.CompareLayerDigests, AllowUnindexed: d.AllowUnindexed}
-	if d.Name != nil {
-		if r.Name = *d.Name; r.Name == "" {
-			return Rule{}, errors.New("name is empty: leave it out for the repository path")
+// tables reads what applies to all rules.
+func (d policyDocument) tables(principals map[string]Principal, p *Policy) error {
+	if d.Builders != nil {
+		if len(*d.Builders) == 0 {
+			return errors.New("builders is empty: leave it out")
+		}
+		for i, b := range *d.Builders {
+			signers, err := lookUp(principals, b.Signers)
+			if err != nil {
+				return fmt.Errorf("builder %d: signers: %w", i, err)
+			}
+			p.Builders = append(p.Builders, BuilderLevel{ID: b.ID, Signers: signers, Level: b.Level})
 		}
 	}
-	var err error
-	if d.GrantSigners != nil {
-		if len(*d.GrantSigners) == 0 {
-			return Rule{}, errors.New("grantSigners is empty: leave it out for the signers of the requirements")
+	if d.Denials != nil {
+		if len(*d.Denials) == 0 {
+			return errors.New("denials is empty: leave it out to heed no list")
 		}
-		if r.GrantSigners, err = lookUp(principals, *d.GrantSigners); err != nil {
-			return Rule{}, fmt.Errorf("grantSigners: %w", err)
+		for i, s := range *d.Denials {
+			source, err := s.source(principals)
+			if err != nil {
+				return fmt.Errorf("denial list %d: %w", i, err)
+			}
+			p.Denials = append(p.Denials, source)
 		}
 	}
-	for i, q := range d.Require {
-		requirement, err := q.requirement(principals)
-		if err != nil {
-			return Rule{}, fmt.Errorf("requirement %d: %w", i, err)
+	if d.Lineage != nil {
+		if len(d.Lineage.Repositories) == 0 {
+			return errors.New("lineage: no repositories: name at least one pattern")
 		}
-		r.Require = append(r.Require, requirement)
+		p.Lineage.Repositories = d.Lineage.Repositories
+		return errors.Join(atLeastOne("lineage: maxDepth", d.Lineage.MaxDepth, &p.Lineage.MaxDepth),
+			atLeastOne("lineage: maxArtifacts", d.Lineage.MaxArtifacts, &p.Lineage.MaxArtifacts))
 	}
-	return r, nil
+	return nil
 }
 
-func (d requirementDocument) requirement(principals map[string]Principal) (Requirement, error) {
-	q := Requirement{MinLogEntries: d.MinLogEntries, MinTimestamps: d.MinTimestamps}
+func (d denialSourceDocument) source(principals map[string]Principal) (DenialSource, error) {
+	s := DenialSource{Name: d.Name, MinSequence: d.MinSequence}
 	var err error
-	if q.Signers, err = lookUp(principals, d.Signers); err != nil {
-		return Requirement{}, fmt.Errorf("signers: %w", err)
+	if s.Signers, err = lookUp(principals, d.Signers); err != nil {
+		return s, fmt.Errorf("signers: %w", err)
 	}
-	if d.PredicateType != nil {
-		if q.PredicateType = *d.PredicateType; q.PredicateType == "" {
-			return Requirement{}, errors.New("predicateType is empty: leave it out for a release or a cosign signature")
+	if d.Source != nil {
+		if s.Source = *d.Source; s.Source == "" {
+			return s, errors.New("source is empty: leave it out where the caller gives the list")
 		}
 	}
-	if d.Threshold != nil {
-		if q.Threshold = *d.Threshold; q.Threshold < 1 {
-			return Requirement{}, fmt.Errorf("threshold %d: want at least 1", q.Threshold)
-		}
+	s.MaxAge, err = parseAge(d.MaxAge)
+	return s, err
+}
+
+// atLeastOne reads a number whose absence is the zero of its Go form.
+func atLeastOne(name string, from, to *int) error {
+	if from == nil {
+		return nil
 	}
-	if d.MaxAge != nil {
-		if q.MaxAge, err = time.ParseDuration(*d.MaxAge); err != nil || q.MaxAge <= 0 {
-			return Requirement{}, fmt.Errorf("maxAge %q: want a positive Go duration, as in 720h", clip(*d.MaxAge))
-		}
+	if *to = *from; *to < 1 {
+		return fmt.Errorf("%s %d: want at least 1", name, *to)
 	}
-	for _, list := range []struct {
-		name string
-		from *[]string
-		to   *[]string
-	}{{"builders", d.Builders, &q.Builders}, {"sources", d.Sources, &q.Sources}} {
-		if list.from == nil {
-			continue
-		}
-		if len(*list.from) == 0 {
-			return Requirement{}, fmt.Errorf("%s is empty, which can never be met: leave it out to allow any", list.name)
-		}
-		*list.to = *list.from
+	return nil
+}
+
+func parseAge(s *string) (time.Duration, error) {
+	if s == nil {
+		return 0, nil
 	}
-	return q, nil
+	d, err := time.ParseDuration(*s)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("maxAge %q: want a positive Go duration, as in 720h", clip(*s))
+	}
+	return d, nil
 }
 
 func lookUp(principals map[string]Principal, names []string) ([]Principal, error) {
@@ -196,92 +213,4 @@ func (p *Policy) UnmarshalJSON(b []byte) error {
 	}
 	*p = q
 	return nil
-}
-
-// MarshalJSON returns the policy as the document that ParsePolicy reads. It
-// fails for an invalid policy, for UnsafeAcceptUnsigned, and after For: what a
-// reference stands for belongs to the call, not to the document.
-func (p Policy) MarshalJSON() ([]byte, error) {
-	c, err := p.compile()
-	switch {
-	case err != nil:
-		return nil, err
-	case p.unsafe:
-		return nil, policyErrorf("UnsafeAcceptUnsigned has no JSON form")
-	case p.bound != nil:
-		return nil, policyErrorf("a policy after For has no JSON form: marshal it before")
-	}
-	return p.document(c)
-}
-
-func (p Policy) document(c *compiled) ([]byte, error) {
-	doc := policyDocument{FormatVersion: policyVersion, Principals: make(map[string]principalDocument, len(c.parties))}
-	if !p.Expires.IsZero() {
-		s := p.Expires.UTC().Format(time.RFC3339Nano)
-		doc.Expires = &s
-	}
-	for _, a := range c.parties {
-		key := ""
-		if a.pub != nil {
-			var err error
-			if key, err = keyPEM(a.pub); err != nil {
-				return nil, err
-			}
-		}
-		doc.Principals[a.Name] = principalDocument{Key: key, Issuer: a.Issuer, Subject: a.Subject,
-			SourceRepository: a.SourceRepository, SourceOwnerID: a.SourceOwnerID, SourceRef: a.SourceRef, Trigger: a.Trigger}
-	}
-	for _, r := range p.Rules {
-		rd := ruleDocument{Repositories: r.Repositories, Name: optional(r.Name), Encrypted: r.Encrypted, MinSequence: r.MinSequence,
-			CompareLayerDigests: r.CompareLayerDigests, AllowUnindexed: r.AllowUnindexed, GrantSigners: optionalList(c.names(r.GrantSigners))}
-		for _, q := range r.Require {
-			qd := requirementDocument{PredicateType: optional(q.PredicateType), Signers: c.names(q.Signers),
-				Builders: optionalList(q.Builders), Sources: optionalList(q.Sources), MinLogEntries: q.MinLogEntries, MinTimestamps: q.MinTimestamps}
-			if q.Threshold > 1 {
-				qd.Threshold = &q.Threshold
-			}
-			if q.MaxAge > 0 {
-				qd.MaxAge = optional(q.MaxAge.String())
-			}
-			rd.Require = append(rd.Require, qd)
-		}
-		doc.Rules = append(doc.Rules, rd)
-	}
-	return json.Marshal(doc)
-}
-
-// digest names the policy in reports: the digest of its canonical document, so
-// that it does not depend on how the file was laid out. What For says is left out.
-func (p Policy) digest(c *compiled) digest.Digest {
-	if c == nil || p.unsafe {
-		return ""
-	}
-	b, err := p.document(c)
-	if err != nil {
-		return ""
-	}
-	return digest.FromBytes(b)
-}
-
-func (c *compiled) names(list []Principal) []string {
-	var names []string
-	for _, p := range list {
-		names = append(names, c.name(p))
-	}
-	return names
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
-
-func optionalList(list []string) *[]string {
-	if len(list) == 0 {
-		return nil
-	}
-	list = slices.Clone(list)
-	return &list
 }

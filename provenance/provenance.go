@@ -66,6 +66,8 @@ type Verified struct {
 	// Times are the times at which a third party that the Verifier trusts saw
 	// the signature: signed timestamps and integrated times of logs.
 	Times []time.Time
+	// Attestation is the digest of the bundle, for reports. May be empty.
+	Attestation digest.Digest
 	// LogEntries, Timestamps and SCTs count verified transparency log entries,
 	// signed timestamps and certificate timestamps.
 	LogEntries, Timestamps, SCTs int

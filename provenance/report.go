@@ -4,12 +4,8 @@
 package provenance
 
 import (
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -42,6 +38,16 @@ type Report struct {
 	Rollback string `json:"rollback"`
 	// LayerDigests is "compared" or "not compared".
 	LayerDigests string `json:"layerDigests"`
+	// Level is the SLSA build level that the policy's table of builders gives to
+	// what was built, 0 where it gives none.
+	Level int `json:"level,omitempty"`
+	// Summary says that a verification summary stood in for the requirements.
+	Summary bool `json:"summary,omitempty"`
+	// Plaintexts are the plaintext roots that the artifact is proven to hold: more
+	// than one only where its signers contradict each other.
+	Plaintexts []digest.Digest `json:"plaintexts,omitempty"`
+	// Plaintext is "compared" or "asserted by signer". Empty: no rule asks for it.
+	Plaintext string `json:"plaintext,omitempty"`
 	// Unsafe is the reason given to UnsafeAcceptUnsigned.
 	Unsafe string `json:"unsafe,omitempty"`
 	// Notes say what was noticed while content moved, after the decision: hosts
@@ -70,6 +76,11 @@ type StatementReport struct {
 	// PredicateType and Signer are of a proven statement.
 	PredicateType string `json:"predicateType,omitempty"`
 	Signer        string `json:"signer,omitempty"`
+	// Attestation is the digest of a proven bundle, where the caller gave it.
+	Attestation digest.Digest `json:"attestation,omitempty"`
+	// BuildType and Builder are what provenance says of the build.
+	BuildType string `json:"buildType,omitempty"`
+	Builder   string `json:"builder,omitempty"`
 	// Source is where a bundle came from that was not proven.
 	Source string `json:"source,omitempty"`
 	// Counted names the requirements that the statement counted for.
@@ -83,14 +94,30 @@ func newReport(in Evidence) *Report {
 		Rollback: "unprotected", LayerDigests: layerDigests(in.LayerDigestsCompared)}
 }
 
-func (r *Report) add(c Clause) { r.Clauses = append(r.Clauses, c) }
+func (r *Report) add(c ...Clause) { r.Clauses = append(r.Clauses, c...) }
+
+func allHeld(clauses []Clause) bool {
+	return !slices.ContainsFunc(clauses, func(c Clause) bool { return !c.Held })
+}
+
+// inputs are the digests of the attestations that counted.
+func (r *Report) inputs() []digest.Digest {
+	var out []digest.Digest
+	for _, s := range r.Statements {
+		if len(s.Counted) > 0 && s.Attestation != "" {
+			out = append(out, s.Attestation)
+		}
+	}
+	return out
+}
 
 // close decides: every clause held.
 func (r *Report) close(e *evaluation) {
 	r.Allowed = len(r.Clauses) > 0 && len(r.Refused()) == 0
 	expiring, lasting := false, false
 	for _, c := range e.candidates {
-		s := StatementReport{PredicateType: c.Statement.PredicateType, Signer: e.signerName(c), Counted: c.counted, Reasons: c.reasons}
+		s := StatementReport{PredicateType: c.Statement.PredicateType, Signer: e.signerName(c), Attestation: c.Attestation,
+			BuildType: c.slsa.BuildDefinition.BuildType, Builder: c.slsa.RunDetails.Builder.ID, Counted: c.counted, Reasons: c.reasons}
 		if len(c.counted)+len(c.reasons) == 0 {
 			s.Reasons = []string{"no requirement is for this predicate type"}
 		}
@@ -102,6 +129,19 @@ func (r *Report) close(e *evaluation) {
 	}
 	for _, j := range e.in.Rejected {
 		r.Statements = append(r.Statements, StatementReport{Source: j.Source, Reasons: []string{j.Reason}})
+	}
+	if len(e.levels) > 0 {
+		r.Level = slices.Min(e.levels)
+	}
+	for _, p := range e.plaintexts {
+		if !slices.Contains(r.Plaintexts, p.Root) {
+			r.Plaintexts = append(r.Plaintexts, p.Root)
+		}
+	}
+	if e.rule != nil && e.rule.Plaintext != nil {
+		if r.Plaintext = "asserted by signer"; e.in.PlaintextCompared {
+			r.Plaintext = "compared"
+		}
 	}
 	// Whoever runs the registry shows the release that suits him, so one that
 	// lasts undoes the expiry of the others.
@@ -138,123 +178,4 @@ func (r *Report) Err() error {
 		return nil
 	}
 	return &PolicyError{Report: r}
-}
-
-// String explains the decision to people, a line for each clause that matters.
-// What others wrote is shown without control characters.
-func (r *Report) String() string {
-	var b strings.Builder
-	line := func(format string, args ...any) {
-		b.WriteString(visible(fmt.Sprintf(format, args...)))
-		b.WriteByte('\n')
-	}
-	decision := "refused"
-	if r.Allowed {
-		decision = "allowed"
-	}
-	line("%s: %s", decision, r.subject())
-	if r.Unsafe != "" {
-		line("  unsafe: %s", r.Unsafe)
-	}
-	for _, c := range r.Refused() {
-		line("  %s: found %s", c.label(), c.Found)
-		line("    needs %s", c.Needs)
-	}
-	for _, s := range r.Statements {
-		what := s.Source
-		if s.PredicateType != "" {
-			what = s.PredicateType + " by " + s.Signer
-		}
-		if len(s.Counted) > 0 {
-			line("  counted for %s: %s", strings.Join(s.Counted, ", "), what)
-			continue
-		}
-		line("  not counted: %s: %s", what, strings.Join(s.Reasons, "; "))
-	}
-	line("  rollback %s, layer digests %s", r.Rollback, r.LayerDigests)
-	return b.String()
-}
-
-// summary is one line: the first clause that refused.
-func (r *Report) summary() string {
-	refused := r.Refused()
-	if len(refused) == 0 {
-		return visible("policy refuses " + r.subject())
-	}
-	c := refused[0]
-	s := fmt.Sprintf("policy refuses %s: %s: found %s; needs %s", r.subject(), c.label(), c.Found, c.Needs)
-	if n := len(refused) - 1; n > 0 {
-		s += " (and " + plural(n, "more clause") + ")"
-	}
-	return visible(s)
-}
-
-func (r *Report) subject() string {
-	s := clip(r.Reference)
-	if r.Tag != "" {
-		s += ":" + clip(r.Tag)
-	}
-	if r.Manifest != "" {
-		s += "@" + clip(string(r.Manifest))
-	}
-	return s
-}
-
-func (c Clause) label() string {
-	if c.Requirement == "" {
-		return c.Name
-	}
-	return c.Requirement + "." + c.Name
-}
-
-// visible replaces what a terminal or a log would act on: others wrote parts of s.
-func visible(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
-}
-
-func requirementName(i int) string { return "require[" + strconv.Itoa(i) + "]" }
-
-func layerDigests(compared bool) string {
-	if compared {
-		return "compared"
-	}
-	return "not compared"
-}
-
-func fewer(got, want int, what string) string {
-	if got >= want {
-		return ""
-	}
-	return plural(got, what)
-}
-
-func plural(n int, what string) string {
-	if n != 1 {
-		if stem, ok := strings.CutSuffix(what, "y"); ok {
-			what = stem + "ies"
-		} else {
-			what += "s"
-		}
-	}
-	return strconv.Itoa(n) + " " + what
-}
-
-// tally says how many statements passed a clause and what was wrong with the
-// others, a few of them by example.
-func tally(kept, of int, lost []string) string {
-	const examples = 3
-	s := strconv.Itoa(kept) + " of " + plural(of, "statement")
-	if len(lost) > 0 {
-		slices.Sort(lost)
-		s += ": " + strings.Join(lost[:min(len(lost), examples)], "; ")
-	}
-	if len(lost) > examples {
-		s += "; and so on"
-	}
-	return s
 }

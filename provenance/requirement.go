@@ -24,11 +24,16 @@ type statementClause struct {
 	applies func(j *judgement) bool // nil: always
 	judge   func(j *judgement, c *candidate) string
 	needs   func(j *judgement) string
+	remark  string // what the reader must know of how it was judged
 }
 
-// statementClauses stand in the order in which a reader wants to hear about
-// them: the first that nothing passes is the one reported.
-var statementClauses = []statementClause{
+// statementClauses are all of them, in the order in which a reader wants to hear
+// about them: the first that nothing passes is the one reported.
+var statementClauses = slices.Concat(commonClauses, summaryClauses, slsaClauses, thresholdClauses)
+
+// commonClauses say what was signed, about what and by whom, and what a release
+// and a plaintext statement say.
+var commonClauses = []statementClause{
 	{
 		name: clausePredicateType,
 		judge: func(j *judgement, c *candidate) string {
@@ -48,28 +53,58 @@ var statementClauses = []statementClause{
 			if len(c.Subjects) != 1 {
 				return plural(len(c.Subjects), "subject") + ", want exactly 1"
 			}
-			if c.Subjects[0] != j.in.Manifest {
+			if j.requirement.Plaintext && slices.ContainsFunc(j.plaintexts, func(p Plaintext) bool { return p.names(c.Subjects[0]) }) {
+				return ""
+			}
+			if j.requirement.Plaintext || c.Subjects[0] != j.in.Manifest {
 				return "about " + clip(string(c.Subjects[0]))
 			}
 			return ""
 		},
-		needs: func(j *judgement) string { return "a statement about " + clip(string(j.in.Manifest)) + " alone" },
+		needs: func(j *judgement) string {
+			if j.requirement.Plaintext {
+				return "a statement about the plaintext of the artifact alone, and a plaintext statement that binds the two"
+			}
+			return "a statement about " + clip(string(j.in.Manifest)) + " alone"
+		},
 	}, {
 		name: "signer",
 		judge: func(j *judgement, c *candidate) string {
 			if c.signerErr != nil {
 				return c.signerErr.Error()
 			}
-			for _, p := range j.requirement.Signers {
-				if a, err := p.party(); err == nil && a.matches(c.signer) {
-					return ""
-				}
+			if _, ok := c.signer.among(j.requirement.Signers); ok {
+				return ""
 			}
 			return "signed by " + c.Signer.String()
 		},
 		needs: func(j *judgement) string { return "a signature by " + j.signerNames() },
-	},
-	{
+	}, {
+		name: "validity", applies: func(j *judgement) bool {
+			return slices.ContainsFunc(j.requirement.Signers, func(p Principal) bool { return !p.NotBefore.IsZero() || !p.NotAfter.IsZero() })
+		},
+		judge: func(j *judgement, c *candidate) string {
+			p, _ := c.signer.among(j.requirement.Signers)
+			return p.within(c.Times, j.in.Now)
+		},
+		needs: func(j *judgement) string { return "a signature made while " + j.signerNames() + " may sign" },
+	}, {
+		// A clock that lags lets everything that has expired pass.
+		name: "time",
+		judge: func(j *judgement, c *candidate) string {
+			for _, t := range c.Times {
+				if t.Sub(j.in.Now) > maxClockSkew {
+					return "signed " + t.UTC().Format(time.RFC3339) + ", which is ahead of the clock"
+				}
+			}
+			return ""
+		},
+		needs: func(*judgement) string { return "a correct clock" },
+	}, {
+		name: "denied.signer", applies: func(j *judgement) bool { return len(j.denied.keys)+len(j.denied.identities) > 0 },
+		judge: func(j *judgement, c *candidate) string { return j.denied.signer(c.signer, c.Times) },
+		needs: func(*judgement) string { return "a signature that no list denies" },
+	}, {
 		name: "form",
 		judge: func(_ *judgement, c *candidate) string {
 			if c.formErr != nil {
@@ -143,27 +178,21 @@ var statementClauses = []statementClause{
 			return ""
 		},
 		func(j *judgement) string { return fmt.Sprintf("a release of sequence %d or later", j.rule.MinSequence) }),
+	releaseClause("denied.release", func(j *judgement) bool { return len(j.denied.names) > 0 },
+		func(j *judgement, c *candidate) string { return j.denied.release(c.release) },
+		func(*judgement) string { return "a release that no list denies" }),
 	{
-		name: "slsa.builder", applies: func(j *judgement) bool { return len(j.requirement.Builders) > 0 },
-		judge: func(j *judgement, c *candidate) string {
-			if id := c.slsa.RunDetails.Builder.ID; !slices.Contains(j.requirement.Builders, id) {
-				return "builder " + id
-			}
-			return ""
+		name: "denied.plaintext", applies: func(j *judgement) bool {
+			return j.requirement.PredicateType == PredicatePlaintext && len(j.denied.plaintexts) > 0
 		},
-		needs: func(j *judgement) string { return "a build by " + strings.Join(j.requirement.Builders, " or ") },
-	}, {
-		name: "slsa.source", applies: func(j *judgement) bool { return len(j.requirement.Sources) > 0 },
-		judge: func(j *judgement, c *candidate) string {
-			for _, d := range c.slsa.BuildDefinition.ResolvedDependencies {
-				if slices.Contains(j.requirement.Sources, withoutRevision(d.URI)) {
-					return ""
-				}
-			}
-			return "none of " + plural(len(c.slsa.BuildDefinition.ResolvedDependencies), "resolved dependency")
-		},
-		needs: func(j *judgement) string { return "a build from " + strings.Join(j.requirement.Sources, " or ") },
-	}, {
+		judge: func(j *judgement, c *candidate) string { return j.denied.plaintext(c.plaintext) },
+		needs: func(*judgement) string { return "a plaintext that no list denies" },
+	},
+}
+
+// thresholdClauses are judged last, for statements of every type.
+var thresholdClauses = []statementClause{
+	{
 		name: "maxAge", applies: func(j *judgement) bool { return j.requirement.MaxAge > 0 },
 		judge: (*judgement).judgeAge,
 		needs: func(j *judgement) string {
@@ -181,6 +210,12 @@ var statementClauses = []statementClause{
 			return fewer(c.Timestamps, j.requirement.MinTimestamps, "verified timestamp")
 		},
 		needs: func(j *judgement) string { return plural(j.requirement.MinTimestamps, "verified timestamp") },
+	}, {
+		name: "scts", applies: func(j *judgement) bool { return j.requirement.MinSCTs > 0 },
+		judge: func(j *judgement, c *candidate) string {
+			return fewer(c.SCTs, j.requirement.MinSCTs, "verified certificate timestamp")
+		},
+		needs: func(j *judgement) string { return plural(j.requirement.MinSCTs, "verified certificate timestamp") },
 	},
 }
 
@@ -206,16 +241,16 @@ func releaseClause(name string, applies func(*judgement) bool, judge func(*judge
 // judgeAge goes by the oldest of the trusted times: anybody can have an old
 // signature stamped again.
 func (j *judgement) judgeAge(c *candidate) string {
+	// A signature by a key can be stamped for the first time long after it was
+	// made; certificates end.
 	if c.signer.Key != "" {
 		return "signed by a key, which proves no time"
 	}
 	if len(c.Times) == 0 {
 		return "no trusted time"
 	}
-	oldest := slices.MinFunc(c.Times, time.Time.Compare)
-	age := j.in.Now.Sub(oldest)
-	if age > j.requirement.MaxAge || age < -maxClockSkew {
-		return "signed " + oldest.UTC().Format(time.RFC3339)
+	if at := oldest(c.Times); j.in.Now.Sub(at) > j.requirement.MaxAge {
+		return "signed " + at.UTC().Format(time.RFC3339)
 	}
 	return ""
 }

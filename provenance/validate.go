@@ -6,6 +6,7 @@ package provenance
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -19,8 +20,9 @@ func (p Policy) Validate() error {
 
 // compiled is what validation learns on its way.
 type compiled struct {
-	scopes  scopes
-	parties []party // every distinct principal, named
+	scopes   scopes
+	followed scopes  // nil: no lineage is followed
+	parties  []party // every distinct principal, named
 }
 
 func (p Policy) compile() (*compiled, error) {
@@ -35,6 +37,17 @@ func (p Policy) compile() (*compiled, error) {
 	case len(p.Rules) == 0:
 		return nil, policyErrorf("no rules: the zero Policy refuses everything; use ParsePolicy, RequireKey or RequireIdentity")
 	}
+	if len(p.Lineage.Repositories)+p.Lineage.MaxDepth+p.Lineage.MaxArtifacts != 0 {
+		if err := c.lineage(p.Lineage); err != nil {
+			return nil, policyErrorf("lineage: %w", err)
+		}
+	}
+	if err := c.builders(p.Builders); err != nil {
+		return nil, policyErrorf("%w", err)
+	}
+	if err := c.denials(p.Denials); err != nil {
+		return nil, policyErrorf("%w", err)
+	}
 	for i, r := range p.Rules {
 		if err := c.rule(i, r); err != nil {
 			return nil, policyErrorf("rule %d: %w", i, err)
@@ -46,7 +59,46 @@ func (p Policy) compile() (*compiled, error) {
 	if err := c.distinct(); err != nil {
 		return nil, policyErrorf("%w", err)
 	}
+	if err := p.roles(); err != nil {
+		return nil, policyErrorf("%w", err)
+	}
 	return c, nil
+}
+
+// roles keeps those who judge apart from those who are judged: a publisher must
+// neither vouch for his own artifact as a verifier nor lift its denial (RULES
+// K23, K40).
+func (p Policy) roles() error {
+	publishers, verifiers := circle{}, circle{}
+	for _, r := range p.Rules {
+		publishers.add(r.signers()...)
+		publishers.add(r.GrantSigners...)
+		if r.Plaintext != nil {
+			publishers.add(r.Plaintext.Signers...)
+		}
+	}
+	for _, b := range p.Builders {
+		publishers.add(b.Signers...)
+	}
+	for _, r := range p.Rules {
+		if r.Summary == nil {
+			continue
+		}
+		for _, s := range r.Summary.Signers {
+			if publishers.has(s) {
+				return fmt.Errorf("%s signs summaries and something else: a verifier must not judge what is his own", s)
+			}
+		}
+		verifiers.add(r.Summary.Signers...)
+	}
+	for _, d := range p.Denials {
+		for _, s := range d.Signers {
+			if publishers.has(s) || verifiers.has(s) {
+				return fmt.Errorf("%s signs denial lists and something else: nobody may lift his own denial", s)
+			}
+		}
+	}
+	return nil
 }
 
 func (c *compiled) rule(i int, r Rule) error {
@@ -80,6 +132,15 @@ func (c *compiled) rule(i int, r Rule) error {
 	if err := c.signers(r.GrantSigners); err != nil {
 		return fmt.Errorf("grant signers: %w", err)
 	}
+	if err := c.plaintext(r.Plaintext); err != nil {
+		return fmt.Errorf("plaintext: %w", err)
+	}
+	if err := c.summary(r.Summary); err != nil {
+		return fmt.Errorf("summary: %w", err)
+	}
+	if r.Plaintext == nil && slices.ContainsFunc(r.Require, func(q Requirement) bool { return q.Plaintext }) {
+		return errors.New("a requirement about the plaintext can never be met: the rule does not say who binds it to the artifact")
+	}
 	return nil
 }
 
@@ -90,8 +151,8 @@ func (c *compiled) requirement(q Requirement) error {
 		return fmt.Errorf("predicate type %q satisfies nothing, since its meaning is unknown: want %s, %s or %s",
 			clip(q.PredicateType), PredicateRelease, PredicateCosignSign, PredicateSLSA)
 	}
-	if q.PredicateType != PredicateSLSA && len(q.Builders)+len(q.Sources) > 0 {
-		return fmt.Errorf("builders and sources are for predicate type %s alone", PredicateSLSA)
+	if q.PredicateType != PredicateSLSA && q.aboutBuilds() {
+		return fmt.Errorf("builders, sources and all else about builds are for predicate type %s alone", PredicateSLSA)
 	}
 	if len(q.Signers) == 0 {
 		return errors.New("no signers: name at least one principal")
@@ -99,17 +160,7 @@ func (c *compiled) requirement(q Requirement) error {
 	if err := c.signers(q.Signers); err != nil {
 		return fmt.Errorf("signers: %w", err)
 	}
-	for _, b := range q.Builders {
-		if b == "" || !printable(b) {
-			return fmt.Errorf("builder %q: want the exact id", clip(b))
-		}
-	}
-	for _, s := range q.Sources {
-		if s == "" || !printable(s) || withoutRevision(s) != s {
-			return fmt.Errorf("source %q: want the exact URI of a repository, without a revision", clip(s))
-		}
-	}
-	return q.reachable()
+	return errors.Join(q.builds(c.followed != nil), q.reachable())
 }
 
 // reachable refuses numbers that no evidence could meet.
@@ -122,6 +173,9 @@ func (q Requirement) reachable() error {
 	}
 	if q.MinTimestamps < 0 || q.MinTimestamps > maxTimestamps {
 		return fmt.Errorf("minTimestamps %d: want 0 to %d", q.MinTimestamps, maxTimestamps)
+	}
+	if q.MinSCTs < 0 || q.MinSCTs > maxSCTs {
+		return fmt.Errorf("minSCTs %d: want 0 to %d", q.MinSCTs, maxSCTs)
 	}
 	if q.MaxAge < 0 {
 		return fmt.Errorf("maxAge %s: want a positive duration", q.MaxAge)
@@ -194,7 +248,7 @@ func (c *compiled) distinct() error {
 			return fmt.Errorf("principal %q stands for two signers: give each its own name", a.Name)
 		}
 		names[a.Name] = a
-		id := [3]string{a.keyID, a.Issuer, a.Subject}
+		id := a.kin()
 		for _, b := range seen[id] {
 			if a.overlaps(b) {
 				return fmt.Errorf("principals %q and %q could be one signer: keep one", b.Name, a.Name)

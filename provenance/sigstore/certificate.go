@@ -26,12 +26,13 @@ func principal(leaf *x509.Certificate, s *certificate.Summary) (provenance.Princ
 		return provenance.Principal{}, fmt.Errorf("certificate of %.100q does not say who vouches for it (extension 1.3.6.1.4.1.57264.1.8)", s.SubjectAlternativeName)
 	}
 	return provenance.Principal{
-		Issuer:           s.Issuer,
-		Subject:          s.SubjectAlternativeName,
-		SourceRepository: s.SourceRepositoryURI,
-		SourceOwnerID:    s.SourceRepositoryOwnerIdentifier,
-		SourceRef:        s.SourceRepositoryRef,
-		Trigger:          s.BuildTrigger,
+		Issuer:            s.Issuer,
+		Subject:           s.SubjectAlternativeName,
+		SourceRepository:  s.SourceRepositoryURI,
+		SourceOwnerID:     s.SourceRepositoryOwnerIdentifier,
+		SourceRef:         s.SourceRepositoryRef,
+		Trigger:           s.BuildTrigger,
+		RunnerEnvironment: s.RunnerEnvironment,
 	}, nil
 }
 

@@ -1,0 +1,90 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package provenance
+
+import (
+	"crypto"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// everyone is all whose signatures a caller must verify to judge the rule.
+func (r Rule) everyone() []Principal {
+	all := slices.Concat(r.signers(), r.GrantSigners, r.lists)
+	if r.Plaintext != nil {
+		all = append(all, r.Plaintext.Signers...)
+	}
+	if r.Summary != nil {
+		all = append(all, r.Summary.Signers...)
+	}
+	return all
+}
+
+// Keys returns every key whose signatures the rule hears, for KeyVerifier; those
+// of denial lists too where the rule comes from Policy.Rule.
+func (r Rule) Keys() []crypto.PublicKey {
+	var keys []crypto.PublicKey
+	var seen []string
+	for _, s := range r.everyone() {
+		if a, err := s.party(); err == nil && a.pub != nil && !slices.Contains(seen, a.keyID) {
+			seen = append(seen, a.keyID)
+			keys = append(keys, a.pub)
+		}
+	}
+	return keys
+}
+
+// Issuers returns every issuer of whom the same holds. A caller who has no Verifier
+// for identities cannot enforce such a rule, and should say so rather than
+// report the artifact as unsigned.
+func (r Rule) Issuers() []string {
+	var issuers []string
+	for _, s := range r.everyone() {
+		if s.Issuer != "" && !slices.Contains(issuers, s.Issuer) {
+			issuers = append(issuers, s.Issuer)
+		}
+	}
+	return issuers
+}
+
+// VerifyGrant reports whether v vouches for the grant document of a manifest:
+// signed by a grant signer, about this manifest and these bytes (FORMAT.md §8.5).
+func (r Rule) VerifyGrant(v Verified, manifest, document digest.Digest) error {
+	if len(v.Subjects) != 1 || v.Subjects[0] != manifest {
+		return formatError("grant statement is not about %s alone", manifest)
+	}
+	named, err := ParseGrant(v.Statement)
+	if err != nil {
+		return err
+	}
+	if named != document {
+		return formatError("grant statement vouches for %s, not for the document %s", named, document)
+	}
+	allowed := r.GrantSigners
+	if len(allowed) == 0 {
+		allowed = r.signers()
+	}
+	signer, err := v.Signer.party()
+	if err != nil {
+		return err
+	}
+	if p, ok := signer.among(allowed); ok && p.check() == nil {
+		return nil
+	}
+	return formatError("grant is signed by %s, who is none of the %d grant signers of the policy", v.Signer, len(allowed))
+}
+
+// signers lists the signers of all requirements, each once.
+func (r Rule) signers() []Principal {
+	var all []Principal
+	for _, q := range r.Require {
+		for _, s := range q.Signers {
+			if !slices.Contains(all, s) {
+				all = append(all, s)
+			}
+		}
+	}
+	return all
+}
