@@ -18,11 +18,13 @@ type Fault struct {
 	// Header is set over what the server would send; an empty list removes.
 	Header http.Header
 
+	Drop        bool    // Breaks the connection before anything is read.
 	IgnoreRange bool    // Serves the whole blob with 200.
 	Flip        []int64 // Offsets in the body of bytes to invert.
 	Cut         bool    // Breaks the connection after CutAfter bytes of the body.
 	CutAfter    int64
-	Extra       []byte        // Follows the body, whose length is not announced.
+	Extra       []byte        // Follows the body, whose length is not announced,
+	Endless     bool          // again and again until the client goes.
 	Delay       time.Duration // Before the head of the reply.
 	Trickle     time.Duration // Before every byte of the body.
 }
@@ -31,6 +33,9 @@ type Fault struct {
 func (f *Fault) Serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	if !sleep(r, f.Delay) {
 		return
+	}
+	if f.Drop {
+		panic(http.ErrAbortHandler)
 	}
 	out := &faultWriter{ResponseWriter: w, fault: f, request: r}
 	if f.Status != 0 {
@@ -42,8 +47,9 @@ func (f *Fault) Serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 		r.Header.Del("Range")
 	}
 	next.ServeHTTP(out, r)
-	if len(f.Extra) > 0 {
-		out.Write(f.Extra)
+	for again := len(f.Extra) > 0; again; {
+		_, err := out.Write(f.Extra)
+		again = f.Endless && err == nil
 	}
 	if f.Cut && out.written <= f.CutAfter {
 		out.cut()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -34,22 +35,32 @@ func RunFaults(t *testing.T, open func(t *testing.T, server http.Handler) regist
 	}{
 		{"01TruncatedBodiesAreContinued", faultTruncated},
 		{"02FlippedManifestsAreRefused", faultFlipped},
-		{"03to08RepliesOtherThanAskedAreRefused", faultReplies},
+		{"03WrongRangesAreRefused", faultWrongRanges},
+		{"04WholeBlobsForARangeAreReported", faultWholeForRange},
+		{"05OnlyClosedRangesAreAsked", faultOpenRanges},
+		{"06SeveralPartsAreRefused", faultSeveralParts},
+		{"07BytesBeyondTheEndAreRefused", faultLongBodies},
+		{"08EndlessAndEncodedBodiesAreRefused", faultEncodedBodies},
 		{"12SizesAreCheckedFirst", faultSizes},
 		{"13LargeDocumentsAreNotRead", faultLarge},
 		{"15AmbiguousManifestsAreRefused", faultAmbiguous},
 		{"16ClaimedDigestsAreIgnored", faultClaims},
 		{"21RedirectsStayInTheirNetwork", faultRedirects},
 		{"22TokenServicesStayInTheirNetwork", faultRealms},
+		{"23ExpiredAddressesAreAskedForAgain", faultExpired},
 		{"24RepeatedRefusalsEnd", faultRefusals},
 		{"24BusyServersAreAskedAgain", faultBusy},
 		{"26CutsAtEveryEdgeAreContinued", faultCuts},
 		{"31AddressesInDescriptorsAreIgnored", faultURLs},
 		{"70LostUploadsAreNoticed", faultUploads},
+		{"70ReferrersAreListedWithoutTheAPI", faultNoReferrers},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := &faultyStore{server: ociserver.New()}
 			f.server.Fault = func(r *http.Request) *ociserver.Fault {
+				if look := f.look.Load(); look != nil {
+					(*look)(r)
+				}
 				fault := f.fault.Load()
 				if fault == nil || !strings.HasPrefix(r.Method+" "+r.URL.Path, fault.method+" /v2/") || !strings.Contains(r.URL.Path, fault.part) {
 					return nil
@@ -69,6 +80,7 @@ type faultyStore struct {
 	server *ociserver.Server
 	fault  atomic.Pointer[fault]
 	hits   atomic.Int32
+	look   atomic.Pointer[func(*http.Request)]
 }
 
 type fault struct {
@@ -79,6 +91,12 @@ type fault struct {
 func (f *faultyStore) misbehave(method, part string, how *ociserver.Fault) {
 	f.hits.Store(0)
 	f.fault.Store(&fault{method, part, how})
+}
+
+// watch has every request looked at from now on, and ends misbehaviour.
+func (f *faultyStore) watch(look func(*http.Request)) {
+	f.behave()
+	f.look.Store(&look)
 }
 
 func (f *faultyStore) behave() { f.fault.Store(nil) }
@@ -118,44 +136,6 @@ func faultFlipped(t *testing.T, f *faultyStore) {
 	}
 }
 
-func faultReplies(t *testing.T, f *faultyStore) {
-	d := push(t, f, content(1000))
-	header := func(name, value string) *ociserver.Fault {
-		return &ociserver.Fault{Header: http.Header{name: {value}}}
-	}
-	for _, c := range []struct {
-		name   string
-		how    *ociserver.Fault
-		off, n int64
-		want   error
-	}{
-		{"200 for a range", &ociserver.Fault{IgnoreRange: true}, 100, 100, registry.ErrRangeIgnored},
-		{"416 for a range", &ociserver.Fault{Status: http.StatusRequestedRangeNotSatisfiable}, 100, 100, registry.ErrRangeIgnored},
-		{"no Content-Range", &ociserver.Fault{Header: http.Header{"Content-Range": nil}}, 100, 100, registry.ErrRangeIgnored},
-		{"another range", header("Content-Range", "bytes 101-200/1000"), 100, 100, registry.ErrRangeIgnored},
-		{"another total", header("Content-Range", "bytes 100-199/1001"), 100, 100, registry.ErrRangeIgnored},
-		{"unknown total", header("Content-Range", "bytes 100-199/*"), 100, 100, registry.ErrRangeIgnored},
-		{"206 for the whole", &ociserver.Fault{Status: http.StatusPartialContent, Body: content(1000)}, 0, 1000, registry.ErrRangeIgnored},
-		{"several parts", &ociserver.Fault{Status: http.StatusPartialContent, Header: http.Header{"Content-Type": {"multipart/byteranges; boundary=x"}}, Body: content(100)}, 100, 100, registry.ErrRangeIgnored},
-		{"bytes beyond the range", &ociserver.Fault{Extra: []byte("!")}, 100, 100, registry.ErrInvalid},
-		{"bytes beyond the end", &ociserver.Fault{Extra: []byte("!")}, 0, 1000, registry.ErrInvalid},
-		{"a longer blob", &ociserver.Fault{Status: http.StatusOK, Body: content(1001)}, 0, 1000, registry.ErrInvalid},
-		{"a shorter blob", &ociserver.Fault{Status: http.StatusOK, Body: content(999)}, 0, 1000, registry.ErrInvalid},
-		{"gzip", header("Content-Encoding", "gzip"), 0, 1000, registry.ErrInvalid},
-		{"gzip of a range", header("Content-Encoding", "gzip"), 100, 100, registry.ErrInvalid},
-	} {
-		f.misbehave("GET", "/blobs/", c.how)
-		got, err := f.read(t, d, c.off, c.n)
-		wantError(t, c.name, err, c.want)
-		if int64(len(got)) > c.n {
-			t.Errorf("%s: reader yielded %d bytes, asked for %d", c.name, len(got), c.n)
-		}
-		if f.hits.Load() != 1 {
-			t.Errorf("%s: asked %d times", c.name, f.hits.Load())
-		}
-	}
-}
-
 func faultSizes(t *testing.T, f *faultyStore) {
 	d := pushManifest(t, f, manifest(t, f, "", "size", nil))
 	for _, size := range []int64{-1, 1 << 62, 5 << 20} {
@@ -189,4 +169,22 @@ func faultLarge(t *testing.T, f *faultyStore) {
 	for _, err = range f.Referrers(t.Context(), describe([]byte("x")), "") {
 	}
 	wantError(t, "a million referrers", err, registry.ErrLimit)
+	// What fits into a manifest must not take much more memory than that.
+	for name, b := range map[string]string{
+		"deep":        `{"layers":` + strings.Repeat("[", 4_000_000),
+		"layers":      `{"schemaVersion":2,"layers":[` + strings.Repeat("{},", 1_000_000) + "{}]}",
+		"annotations": `{"schemaVersion":2,"annotations":{` + strings.Repeat(`"":"",`, 600_000) + `"":""}}`,
+	} {
+		f.misbehave("GET", "/manifests/", &ociserver.Fault{Status: http.StatusOK, Body: []byte(b), Header: http.Header{"Content-Type": {ocispec.MediaTypeImageManifest}}})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := f.Resolve(t.Context(), "v1")
+		runtime.ReadMemStats(&after)
+		if err != nil {
+			lasting(t, name, err)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 64<<20 {
+			t.Errorf("%s: a manifest of %d bytes took %d of memory", name, len(b), took)
+		}
+	}
 }

@@ -158,6 +158,7 @@ func faultUploads(t *testing.T, f *faultyStore) {
 		"bytes lost":                  {"PATCH", "/uploads/", &ociserver.Fault{Header: http.Header{"Range": {"0-9"}}}},
 		"session at another origin":   {"POST", "/uploads/", &ociserver.Fault{Header: http.Header{"Location": {"https://elsewhere.example.com/upload"}}}},
 		"session nowhere":             {"POST", "/uploads/", &ociserver.Fault{Header: http.Header{"Location": nil}}},
+		"connection cut":              {"PATCH", "/uploads/", &ociserver.Fault{Drop: true}},
 		"202 for the end":             {"PUT", "/uploads/", &ociserver.Fault{Status: http.StatusAccepted}},
 		"content too large in pieces": {"PATCH", "/uploads/", &ociserver.Fault{Status: http.StatusRequestEntityTooLarge}},
 	} {
