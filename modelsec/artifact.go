@@ -119,8 +119,7 @@ func (a *artifact) judge(ctx context.Context, p provenance.Policy) error {
 	if issuers := a.rule.Issuers(); len(issuers) > 0 && len(a.c.Verifiers) == 0 {
 		return fmt.Errorf("%w: the policy names signers of %s, and the client has no Verifiers to verify their certificates", ErrConfig, issuers[0])
 	}
-	// The caller's come first: they may prove a log entry or a time beside a key.
-	a.verifiers = append(slices.Clone(a.c.Verifiers), provenance.KeyVerifier(a.rule.Keys()...))
+	a.verifiers = a.c.verifiersOf(a.rule)
 	if a.referrers, err = listReferrers(ctx, a.store, a.desc); err != nil {
 		return err
 	}
@@ -156,6 +155,12 @@ func (a *artifact) judge(ctx context.Context, p provenance.Policy) error {
 	}
 	a.report = p.Evaluate(evidence)
 	return a.floor(ctx, evidence)
+}
+
+// verifiersOf are the verifiers for the signers of a rule. The caller's come
+// first: they may prove a log entry or a time beside a key.
+func (c *Client) verifiersOf(r provenance.Rule) []provenance.Verifier {
+	return append(slices.Clone(c.Verifiers), provenance.KeyVerifier(r.Keys()...))
 }
 
 // verify adds to the evidence what a verifier proves about a bundle, or why

@@ -119,18 +119,29 @@ func (m *Model) wrap(ctx context.Context, b encrypt.Binding, to []encrypt.Recipi
 	return encrypt.WrapFiles(ctx, m.key, b, files, layers, to...)
 }
 
-// GrantEntry is one recipient of an artifact, as the registry lists it: an
-// unverified statement of who could open it.
+// GrantEntry is one recipient of an artifact, as the registry lists it: a
+// statement of who could open it.
 type GrantEntry struct {
 	KeyID    string
 	Type     string
 	Scope    string    // "artifact" or "files"
 	NotAfter time.Time // Zero: never.
-	Signed   bool      // The document bears a signature, which was not verified.
+	Signed   bool      // The document bears a signature, good or not.
 	Document ocispec.Descriptor
+
+	// Recipient and Vouched are set by [Client.Review]: the name that its
+	// options have for the key, and whether a grant signer of its policy signed
+	// the document.
+	Recipient string
+	Vouched   bool
 }
 
-// Grants lists the recipients of an artifact. None of it is verified.
+func newGrantEntry(r *grantRecord, s encrypt.Stanza) GrantEntry {
+	return GrantEntry{KeyID: s.KeyID, Type: s.Type, Scope: string(s.Scope), NotAfter: s.NotAfter, Signed: r.bundle != nil, Document: r.desc}
+}
+
+// Grants lists the recipients of an artifact. None of it is verified; Review is
+// for a whole repository.
 func (c *Client) Grants(ctx context.Context, ref string) ([]GrantEntry, error) {
 	c.init()
 	op := c.begin("grants", ref)
@@ -145,7 +156,7 @@ func (c *Client) Grants(ctx context.Context, ref string) ([]GrantEntry, error) {
 	var out []GrantEntry
 	err = a.allGrants(ctx, b, func(r *grantRecord) {
 		for _, s := range r.doc.Recipients {
-			out = append(out, GrantEntry{KeyID: s.KeyID, Type: s.Type, Scope: string(s.Scope), NotAfter: s.NotAfter, Signed: r.bundle != nil, Document: r.desc})
+			out = append(out, newGrantEntry(r, s))
 		}
 	})
 	return out, op.fail(err)

@@ -42,24 +42,33 @@ func bindingOf(x *index.Index, manifest godigest.Digest) (encrypt.Binding, error
 	return b, err
 }
 
-// pushGrant stores one grant document, signed where there is a signer.
+// newGrant makes one grant document, signed where there is a signer.
+func newGrant(ctx context.Context, manifest ocispec.Descriptor, b encrypt.Binding, stanzas []encrypt.Stanza, signer provenance.Signer) (r *grantRecord, layers []layerBytes, err error) {
+	r = &grantRecord{doc: &encrypt.Grant{ArtifactID: b.ArtifactID, Commitment: b.Commitment, Manifest: b.Manifest, Recipients: stanzas}}
+	doc, err := r.doc.Encode()
+	if err != nil {
+		return nil, nil, err
+	}
+	r.document, r.size = digestOf(doc), int64(len(doc))
+	layers = []layerBytes{{grantArtifactType, doc}}
+	if signer == nil {
+		return r, layers, nil
+	}
+	st, err := provenance.NewGrant(r.document)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.bundle, err = sign(ctx, signer, st, manifest.Digest); err != nil {
+		return nil, nil, err
+	}
+	return r, append(layers, layerBytes{provenance.BundleMediaType, r.bundle.Bytes()}), nil
+}
+
+// pushGrant makes and stores one grant document.
 func pushGrant(ctx context.Context, store registry.WriteStore, manifest ocispec.Descriptor, b encrypt.Binding, stanzas []encrypt.Stanza, signer provenance.Signer) (ocispec.Descriptor, error) {
-	g := encrypt.Grant{ArtifactID: b.ArtifactID, Commitment: b.Commitment, Manifest: b.Manifest, Recipients: stanzas}
-	doc, err := g.Encode()
+	_, layers, err := newGrant(ctx, manifest, b, stanzas, signer)
 	if err != nil {
 		return ocispec.Descriptor{}, err
-	}
-	layers := []layerBytes{{grantArtifactType, doc}}
-	if signer != nil {
-		st, err := provenance.NewGrant(digestOf(doc))
-		if err != nil {
-			return ocispec.Descriptor{}, err
-		}
-		bundle, err := sign(ctx, signer, st, manifest.Digest)
-		if err != nil {
-			return ocispec.Descriptor{}, err
-		}
-		layers = append(layers, layerBytes{provenance.BundleMediaType, bundle.Bytes()})
 	}
 	return pushReferrer(ctx, store, manifest, grantArtifactType, nil, layers...)
 }

@@ -20,7 +20,8 @@ import (
 type Model struct {
 	*artifact
 	content *content
-	key     *encrypt.Key // nil in the plain profile
+	key     *encrypt.Key   // nil in the plain profile, and with grants of some files
+	entry   encrypt.Stanza // that held key
 	byPath  map[string]int
 
 	cache      *segmentCache

@@ -97,6 +97,10 @@ func (c *Client) open(ctx context.Context, op *operation, p provenance.Policy, n
 	if err != nil {
 		return nil, err
 	}
+	return a.open(ctx, p, names)
+}
+
+func (a *artifact) open(ctx context.Context, p provenance.Policy, names []string) (*Model, error) {
 	if err := a.judge(ctx, p); err != nil {
 		return nil, err
 	}
@@ -113,7 +117,7 @@ func (c *Client) open(ctx context.Context, op *operation, p provenance.Policy, n
 	}
 	m := newModel(a, t)
 	if a.rule.CompareLayerDigests {
-		err = t.compareLayers(ctx, op)
+		err = t.compareLayers(ctx, a.operation)
 	}
 	if err == nil && t.index.Profile == index.Encrypted {
 		err = m.unlock(ctx, names)
@@ -208,7 +212,7 @@ func (m *Model) unlock(ctx context.Context, names []string) error {
 	ring := &keyring{content: m.content, want: names}
 	defer ring.close()
 	err = m.unwrap(ctx, b, ring)
-	m.key = ring.whole
+	m.key, m.entry = ring.whole, ring.entry
 	if err == nil {
 		err = ring.unlock(b)
 	}

@@ -24,6 +24,7 @@ type keyring struct {
 	content *content
 	want    []string // empty: everything
 	whole   *encrypt.Key
+	entry   encrypt.Stanza // that held whole
 	some    []fileGrant
 	keyIDs  []string
 	errs    []error
@@ -39,7 +40,7 @@ type fileGrant struct {
 func (r *keyring) take(keys encrypt.PartKeys, s encrypt.Stanza) (enough bool) {
 	switch k := keys.(type) {
 	case *encrypt.Key:
-		r.whole, r.keyIDs = k, []string{s.KeyID}
+		r.whole, r.entry, r.keyIDs = k, s, []string{s.KeyID}
 		return true
 	case *encrypt.FileKeys:
 		files, err := r.content.index.ParseFiles(k.Files())
