@@ -640,7 +640,7 @@ def verify_bundle(data, manifest, keys):
         message = f"DSSEv1 {len(kind)} {kind} {len(payload)} ".encode() + payload
         need(any(verify_signature(k, signature, message) for k in keys), "9", "signed by none of the keys")
         st = parse_json(payload, "9")
-        need(st["_type"] == "https://in-toto.io/Statement/v1", "9", "not an in-toto statement v1")
+        need(st["_type"] in ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"), "9", "not an in-toto statement")
         need(len(st["subject"]) == 1 and "sha256:" + st["subject"][0]["digest"]["sha256"] == manifest, "9",
              "the one subject is not this manifest")
         need(is_text(st["predicateType"]), "9", "predicateType")

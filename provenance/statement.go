@@ -16,6 +16,10 @@ import (
 
 const statementType = "https://in-toto.io/Statement/v1"
 
+// statementTypeOld has the same members. cosign attest still writes it, whatever
+// the predicate.
+const statementTypeOld = "https://in-toto.io/Statement/v0.1"
+
 // Statement is an in-toto statement (v1) without its subject, which is always
 // one model manifest: Encode fills it in.
 type Statement struct {
@@ -78,7 +82,7 @@ func DecodeStatement(payload []byte, o *StatementOptions) (Statement, []digest.D
 	if err := strictjson.UnmarshalLenient(payload, &doc, maxStatement); err != nil {
 		return Statement{}, nil, formatError("statement: %w", err)
 	}
-	if doc.Type != statementType {
+	if doc.Type != statementType && doc.Type != statementTypeOld {
 		return Statement{}, nil, formatError("statement type %q, want %q", clip(doc.Type), statementType)
 	}
 	subjects, err := decodeSubjects(doc.Subject, limit)

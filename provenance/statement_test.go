@@ -80,7 +80,8 @@ func TestK39ExactlyOneSubject(t *testing.T) {
 		"a digest in another case":   {statementText(`{"Digest":{"sha256":"`+d+`"}}`, ""), 0, false},
 		"an object for a list":       {`{"_type":"https://in-toto.io/Statement/v1","subject":{},"predicateType":"p"}`, 0, false},
 		"no subject":                 {`{"_type":"https://in-toto.io/Statement/v1","predicateType":"p"}`, 0, false},
-		"the type of version 0.1":    {strings.Replace(statementText(subject(d), ""), "Statement/v1", "Statement/v0.1", 1), 0, false},
+		"the type of version 0.1":    {strings.Replace(statementText(subject(d), ""), "Statement/v1", "Statement/v0.1", 1), 0, true},
+		"the type of no version":     {strings.Replace(statementText(subject(d), ""), "Statement/v1", "Statement/v2", 1), 0, false},
 	} {
 		_, subjects, err := provenance.DecodeStatement([]byte(tt.in), &provenance.StatementOptions{MaxSubjects: tt.max})
 		if (err == nil) != tt.ok || err != nil && !errors.Is(err, provenance.ErrFormat) {
