@@ -8,13 +8,15 @@
 //	awskms:///arn:aws:kms:REGION:ACCOUNT:key/ID
 //	azurekms://HOST/KEY[/VERSION]
 //	gcpkms://projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY
+//	hashivault://[HOST[:PORT]]/[MOUNT/]KEY
 //	pkcs11:…                        RFC 7512
 //	age1…                           an age recipient; age:FILE for identities
 //	helper:NAME[:KEY]               a key of the helper NAME
 //	ocicrypt:NAME[:PARAMETER]       a keyprovider of ocicrypt, as helper NAME
 //
-// The package links no cloud SDK: what is heavy is reached by way of key helpers,
-// programs called modelsec-helper-NAME in PATH (package keyhelper). docs/KEYS.md
+// Vault and OpenBao are spoken to directly. The package links no cloud SDK: what
+// is heavy is reached by way of key helpers, programs called modelsec-helper-NAME
+// in PATH (package keyhelper). docs/KEYS.md
 // lists what each form takes and what each helper finds in its environment. A URI
 // holds no secret, since others can read the command lines of a host.
 package keyuri
@@ -28,6 +30,7 @@ import (
 
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/encrypt/keyhelper"
+	"github.com/modelsec/modelsec-go/encrypt/vault"
 )
 
 // A Key wraps and unwraps. Where the mechanism has two keys and the URI names
@@ -50,6 +53,7 @@ var forms = []form{
 	{"awskms:", helped("awskms")},
 	{"azurekms:", helped("azurekms")},
 	{"gcpkms:", helped("gcpkms")},
+	{"hashivault://", openVault},
 	{"pkcs11:", helped("pkcs11")},
 	{"age1", helped("age")},
 	{"age:", helped("age")},
@@ -147,4 +151,16 @@ func openOCICrypt(_ context.Context, uri string) (Key, error) {
 		return nil, err
 	}
 	return keyhelper.OCICrypt(keyhelper.Config{Path: path, Env: environment(name)}, name, parameter)
+}
+
+func openVault(_ context.Context, uri string) (Key, error) {
+	c, err := vault.ParseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	k, err := vault.New(c)
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
 }
