@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/internal/digest"
 	"github.com/modelsec/modelsec-go/internal/index"
 	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/registry"
@@ -125,6 +126,9 @@ func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOpti
 	}
 
 	u := &uploader{operation: op, store: store, src: src, plan: p}
+	if u.lanes, err = digest.NewLanes(digest.Auto); err != nil {
+		return ocispec.Descriptor{}, err
+	}
 	if profile == index.Encrypted {
 		u.key = encrypt.NewKey()
 		defer func() { u.key.Close() }()
@@ -206,5 +210,6 @@ func (u *uploader) uploadAll(ctx context.Context) ([]*uploaded, error) {
 		layers[i], err = u.upload(part, ctx, i)
 		return err
 	})
-	return layers, err
+	// K46: what others learned of the lanes since is about these digests too.
+	return layers, join(err, u.lanes.Err())
 }

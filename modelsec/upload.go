@@ -40,6 +40,7 @@ type uploader struct {
 	store   registry.WriteStore
 	src     fs.FS
 	plan    *pushPlan
+	lanes   *digest.Lanes
 	key     *encrypt.Key // nil in the plain profile
 	id      [16]byte
 	journal *journal // nil: none
@@ -59,7 +60,7 @@ type uploaded struct {
 type slot struct {
 	plain, stored []byte
 	length        int64        // of the content in it
-	ready         chan error   // one value: sealed and hashed, or not
+	ready         chan error   // one value: sealed, or not
 	users         atomic.Int32 // who still reads stored
 }
 
@@ -173,8 +174,8 @@ func (u *uploader) hash(ctx context.Context, i int) (*uploaded, error) {
 }
 
 // pass makes the blob of a layer and writes it to w: one goroutine reads the
-// source, segments are sealed and hashed on the client's lanes, and the blob
-// is hashed beside the connection that sends it.
+// source, segments are sealed on the client's lanes, and one goroutine hashes
+// them and the blob beside the connection that sends it.
 func (u *uploader) pass(ctx context.Context, i int, w io.Writer) (*uploaded, error) {
 	l := u.plan.layers[i]
 	g := index.GeometryOf(u.plan.profile, l.content, u.plan.segment)
@@ -206,7 +207,7 @@ func (u *uploader) pass(ctx context.Context, i int, w io.Writer) (*uploaded, err
 		read <- p.read(ctx, l.extents)
 	}()
 	var err error
-	out.digest, err = p.send(w, header, cancel)
+	out.digest, err = p.send(ctx, w, header, cancel)
 	// What reading failed of comes first, unless sending made it stop.
 	if readErr := <-read; readErr != nil && !(err != nil && errors.Is(readErr, context.Canceled)) {
 		err = readErr
@@ -242,7 +243,7 @@ func (p *part) allocate(segment int64) {
 	}
 }
 
-// read fills slots from the source and has them sealed and hashed.
+// read fills slots from the source and has them sealed.
 func (p *part) read(ctx context.Context, extents []extent) error {
 	r := &contentReader{src: p.src, sources: p.plan.sources, extents: extents}
 	defer r.Close()
@@ -257,9 +258,17 @@ func (p *part) read(ctx context.Context, extents []extent) error {
 		if _, err := io.ReadFull(r, s.plain[:s.length]); err != nil {
 			return err
 		}
-		go func() {
-			s.ready <- p.c.lane(ctx, func() error { return p.seal(s, k) })
-		}()
+		if p.sealer == nil {
+			s.stored = s.plain[:s.length]
+			s.ready <- nil
+		} else {
+			go func() {
+				s.ready <- p.c.lane(ctx, func() (err error) {
+					s.stored, err = p.sealer.SealSegment(s.stored[:0], k, s.plain[:s.length])
+					return err
+				})
+			}()
+		}
 		p.ordered <- s
 	}
 	// Reading past the end makes the source say that it did not change.
@@ -269,33 +278,15 @@ func (p *part) read(ctx context.Context, extents []extent) error {
 	return nil
 }
 
-// seal makes the stored bytes of a segment and hashes them.
-func (p *part) seal(s *slot, k int64) (err error) {
-	if p.sealer == nil {
-		s.stored = s.plain[:s.length]
-	} else if s.stored, err = p.sealer.SealSegment(s.stored[:0], k, s.plain[:s.length]); err != nil {
-		return err
-	}
-	sum := digest.Sum(s.stored)
-	copy(p.digests[k*digest.Size:], sum[:])
-	return nil
-}
-
 // send hashes and writes the blob in order. It always drains the slots, so
 // that nothing works on one when it returns; stop ends the reading early.
-func (p *part) send(w io.Writer, header []byte, stop func()) (godigest.Digest, error) {
-	h := digest.New()
-	h.Write(header)
-	// The blob is hashed beside the connection, and the two need not keep step:
-	// a slot is free when both are done with it.
-	hashing, hashed := make(chan *slot, cap(p.ordered)), make(chan struct{})
-	go func() {
-		defer close(hashed)
-		for s := range hashing {
-			h.Write(s.stored)
-			p.leave(s)
-		}
-	}()
+func (p *part) send(ctx context.Context, w io.Writer, header []byte, stop func()) (godigest.Digest, error) {
+	blob := p.lanes.NewBlob()
+	blob.Write(header)
+	// Hashing and the connection need not keep step: a slot is free when both
+	// are done with it.
+	hashing, hashed := make(chan *slot, cap(p.ordered)), make(chan error)
+	go func() { hashed <- p.hashAll(ctx, blob, hashing) }()
 	var failed error
 	if len(header) > 0 {
 		_, failed = w.Write(header)
@@ -316,8 +307,30 @@ func (p *part) send(w io.Writer, header []byte, stop func()) (godigest.Digest, e
 		p.leave(s)
 	}
 	close(hashing)
-	<-hashed
-	return godigest.NewDigest(godigest.SHA256, h), failed
+	if err := <-hashed; failed == nil {
+		failed = err
+	}
+	if failed != nil {
+		return "", failed
+	}
+	sum, err := blob.Sum()
+	return godigest.NewDigestFromBytes(godigest.SHA256, sum[:]), err
+}
+
+// hashAll appends the slots to the blob and notes the digest of each.
+func (p *part) hashAll(ctx context.Context, blob *digest.Blob, slots <-chan *slot) (failed error) {
+	rest := p.digests
+	for s := range slots {
+		if failed == nil {
+			failed = p.c.lane(ctx, func() error {
+				sum := blob.Part(s.stored)
+				rest = rest[copy(rest, sum[:]):]
+				return nil
+			})
+		}
+		p.leave(s)
+	}
+	return failed
 }
 
 // leave frees a slot when its last user has left it.
