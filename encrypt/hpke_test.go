@@ -33,6 +33,7 @@ func TestHPKEContract(t *testing.T) {
 					Identity:  id,
 					Stranger:  generate(t, stanzaType),
 					Secrets:   [][]byte{block.Bytes},
+					Binds:     true,
 					Local:     true,
 				}
 			})

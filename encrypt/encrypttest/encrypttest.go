@@ -31,6 +31,9 @@ type Pair struct {
 	// Secrets are byte strings that must not appear however Identity and
 	// Recipient are formatted, nor in errors and logs: private keys, tokens.
 	Secrets [][]byte
+	// Binds says that the mechanism authenticates the binding by itself, so that
+	// Unwrap fails under another one before anybody compares the bytes in it.
+	Binds bool
 	// Local says that none of the three does I/O. For all others Requests and
 	// Service are compulsory.
 	Local bool
@@ -211,6 +214,9 @@ func testBinding(t *testing.T, p Pair) {
 		}
 		if err := unwrap(t, p.Identity, s, b); !errors.Is(err, encrypt.ErrNoKey) {
 			t.Errorf("another %s: error %v, want ErrNoKey", name, err)
+		}
+		if out, err := p.Identity.Unwrap(t.Context(), s, b.For(s)); p.Binds && (err == nil || errors.Is(err, encrypt.ErrNotMine)) {
+			t.Errorf("another %s: the mechanism returned %d bytes, error %v", name, len(out), err)
 		}
 	}
 }

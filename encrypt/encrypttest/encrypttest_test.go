@@ -29,7 +29,7 @@ func TestRun(t *testing.T) {
 		s := &service{token: "a token of the test"}
 		ours, theirs := &provider{s, "ours", defect}, &provider{s, "theirs", defect}
 		p := encrypttest.Pair{
-			Recipient: ours, Identity: ours, Stranger: theirs,
+			Recipient: ours, Identity: ours, Stranger: theirs, Binds: true,
 			Secrets:  [][]byte{[]byte(s.token)},
 			Requests: func() int { s.mu.Lock(); defer s.mu.Unlock(); return s.requests },
 			Service: encrypttest.Service{
@@ -63,6 +63,7 @@ func TestRunFinds(t *testing.T) {
 		"OneKeyID":         "TestRun/StanzaFitsTheFormat",
 		"NoKeyIDCheck":     "TestRun/ForeignStanzaIsNotMine",
 		"AsksForForeign":   "TestRun/ForeignStanzaIsNotMine",
+		"BindsNothing":     "TestRun/AnotherBindingFails",
 		"ScribblesOnKey":   "TestRun/KeysStayUntouched",
 		"TamperedIsDenied": "TestRun/TamperedBodyFails",
 		"IgnoresCancelled": "TestRun/Cancelled",
@@ -209,11 +210,18 @@ func (p *provider) aead() cipher.AEAD {
 	return aead
 }
 
+func (p *provider) context(b encrypt.Binding) []byte {
+	if p.has("BindsNothing") {
+		return nil
+	}
+	return b.Context()
+}
+
 func (p *provider) Wrap(ctx context.Context, key []byte, b encrypt.Binding) (encrypt.Stanza, error) {
 	if err := p.call(ctx, key); err != nil {
 		return encrypt.Stanza{}, err
 	}
-	body := p.aead().Seal(nil, nil, key, b.Context())
+	body := p.aead().Seal(nil, nil, key, p.context(b))
 	if p.has("ScribblesOnKey") {
 		clear(key)
 	}
@@ -231,7 +239,7 @@ func (p *provider) Unwrap(ctx context.Context, s encrypt.Stanza, b encrypt.Bindi
 	if foreign {
 		return nil, encrypt.ErrNotMine
 	}
-	out, err := p.aead().Open(nil, nil, s.Body, b.Context())
+	out, err := p.aead().Open(nil, nil, s.Body, p.context(b))
 	if err != nil && p.has("TamperedIsDenied") {
 		return nil, encrypt.ErrDenied
 	} else if err != nil {

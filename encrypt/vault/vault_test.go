@@ -54,6 +54,7 @@ func TestContract(t *testing.T) {
 					Recipient: ours, Identity: ours, Stranger: open(t, vault.Config{Address: s.URL, Key: "theirs", Auth: auth}),
 					Secrets:  [][]byte{[]byte(secret)},
 					Requests: s.count,
+					Binds:    true,
 					Service: encrypttest.Service{
 						Disable:  s.enter(failing(http.StatusBadRequest, "encryption key not found")),
 						Deny:     s.enter(failing(http.StatusForbidden, "permission denied")),
