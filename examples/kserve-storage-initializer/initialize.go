@@ -16,9 +16,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/examples/internal/podenv"
 	"github.com/modelsec/modelsec-go/modelsec"
-	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/registry"
 )
 
@@ -31,31 +30,28 @@ const (
 	progressInterval = 10 * time.Second
 )
 
-// errUsage marks what whoever wrote the pod must change.
-var errUsage = errors.New("misconfigured")
-
 // pair is one model and where it goes.
 type pair struct{ ref, dir string }
 
 func parsePairs(args []string) ([]pair, error) {
 	if len(args) == 0 || len(args)%2 != 0 {
-		return nil, fmt.Errorf("%w: %d arguments, want pairs of a URI and a directory", errUsage, len(args))
+		return nil, fmt.Errorf("%w: %d arguments, want pairs of a URI and a directory", podenv.ErrConfig, len(args))
 	}
 	var pairs []pair
 	for a := range slices.Chunk(args, 2) {
 		ref, ok := strings.CutPrefix(a[0], scheme)
 		if !ok {
-			return nil, fmt.Errorf("%w: URI %q does not begin with %s", errUsage, a[0], scheme)
+			return nil, fmt.Errorf("%w: URI %q does not begin with %s", podenv.ErrConfig, a[0], scheme)
 		}
 		parsed, err := registry.ParseReference(ref)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errUsage, err)
+			return nil, fmt.Errorf("%w: %w", podenv.ErrConfig, err)
 		}
 		if parsed.Tag == "" && parsed.Digest == "" {
-			return nil, fmt.Errorf("%w: %q names no version; add :TAG or @DIGEST", errUsage, a[0])
+			return nil, fmt.Errorf("%w: %q names no version; add :TAG or @DIGEST", podenv.ErrConfig, a[0])
 		}
 		if !filepath.IsAbs(a[1]) {
-			return nil, fmt.Errorf("%w: directory %q is not absolute", errUsage, a[1])
+			return nil, fmt.Errorf("%w: directory %q is not absolute", podenv.ErrConfig, a[1])
 		}
 		pairs = append(pairs, pair{ref, filepath.Clean(a[1])})
 	}
@@ -68,11 +64,11 @@ func initialize(ctx context.Context, args []string, env func(string) string, log
 	if err != nil {
 		return err
 	}
-	policy, err := loadPolicy(env)
+	policy, err := podenv.Policy(env)
 	if err != nil {
 		return err
 	}
-	identities, err := loadIdentities(env)
+	identities, err := podenv.Identities(ctx, env)
 	if err != nil {
 		return err
 	}
@@ -126,51 +122,6 @@ func clearCompleted(dir string) error {
 		}
 	}
 	return root.Remove(markComplete)
-}
-
-func loadPolicy(env func(string) string) (provenance.Policy, error) {
-	policyFile, keyFile := env("MODELSEC_POLICY"), env("MODELSEC_KEY")
-	var policy provenance.Policy
-	switch {
-	case (policyFile == "") == (keyFile == ""):
-		return policy, fmt.Errorf("%w: set MODELSEC_POLICY or MODELSEC_KEY, and not both; no model is loaded without saying whom to trust", errUsage)
-	case policyFile != "":
-		text, err := os.ReadFile(policyFile)
-		if err == nil {
-			policy, err = provenance.ParsePolicy(text)
-		}
-		if err != nil {
-			return policy, fmt.Errorf("%w: MODELSEC_POLICY: %w", errUsage, err)
-		}
-		return policy, nil
-	default:
-		text, err := os.ReadFile(keyFile)
-		if err != nil {
-			return policy, fmt.Errorf("%w: MODELSEC_KEY: %w", errUsage, err)
-		}
-		pub, err := provenance.ParsePublicKey(text)
-		if err != nil {
-			return policy, fmt.Errorf("%w: MODELSEC_KEY: %w", errUsage, err)
-		}
-		return provenance.RequireKey(pub), nil
-	}
-}
-
-func loadIdentities(env func(string) string) ([]encrypt.Identity, error) {
-	var out []encrypt.Identity
-	for _, path := range filepath.SplitList(env("MODELSEC_IDENTITY")) {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("%w: MODELSEC_IDENTITY: %w", errUsage, err)
-		}
-		id, err := encrypt.ParseIdentity(string(text))
-		clear(text)
-		if err != nil {
-			return nil, fmt.Errorf("%w: MODELSEC_IDENTITY: %s: %w", errUsage, path, err)
-		}
-		out = append(out, id)
-	}
-	return out, nil
 }
 
 // progress logs where a long pull stands.

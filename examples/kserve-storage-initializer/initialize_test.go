@@ -22,6 +22,7 @@ import (
 	"testing"
 
 	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/examples/internal/podenv"
 	"github.com/modelsec/modelsec-go/internal/ociserver"
 	"github.com/modelsec/modelsec-go/modelsec"
 	"github.com/modelsec/modelsec-go/provenance"
@@ -166,7 +167,7 @@ func TestPairsThatSayTooLittleAreRefused(t *testing.T) {
 		"relative directory": {"modelsec://r.example.com/a:v1", "m"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := parsePairs(args); !errors.Is(err, errUsage) {
+			if _, err := parsePairs(args); !errors.Is(err, podenv.ErrConfig) {
 				t.Errorf("parsePairs(%q): %v", args, err)
 			}
 		})

@@ -20,7 +20,8 @@
 //
 //	MODELSEC_POLICY    policy file (docs/POLICY.md); or
 //	MODELSEC_KEY       public key file of the publisher
-//	MODELSEC_IDENTITY  files that open encrypted models, separated by ":"
+//	MODELSEC_IDENTITY  what opens encrypted models, separated by spaces: identity
+//	                   files, or keys of a key service by URI (docs/KEYS.md)
 //	MODELSEC_CACHE     directory with verified segments that pods of a node share
 //
 // Credentials of registries are read where Docker and Podman keep them.

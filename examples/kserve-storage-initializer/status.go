@@ -9,6 +9,7 @@ import (
 	"net"
 
 	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/examples/internal/podenv"
 	"github.com/modelsec/modelsec-go/modelsec"
 	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/registry"
@@ -42,7 +43,7 @@ func statusOf(ctx context.Context, err error) int {
 	switch {
 	case err == nil:
 		return statusDone
-	case is(errUsage):
+	case is(podenv.ErrConfig):
 		return statusUsage
 	case errors.As(err, &refused):
 		return statusRefused
