@@ -38,22 +38,22 @@ type Reviewed struct {
 	Err       error        // Why that is not known; nil otherwise.
 }
 
-// Review lists who can open the versions of a repository, by key id and until
-// when. It is what the registry shows: a grant that it hides, and a key that
+// Review lists who can open the versions of a repository, or the one that ref
+// names, by key id and until when. It is what the registry shows: a grant that it hides, and a key that
 // somebody kept, are not in it. No key is used.
 //
 // A version that cannot be read is listed with the reason, and the error is
 // that of the repository alone.
-func (c *Client) Review(ctx context.Context, repository string, o *ReviewOptions) ([]Reviewed, error) {
+func (c *Client) Review(ctx context.Context, ref string, o *ReviewOptions) ([]Reviewed, error) {
 	c.init()
-	op := c.begin("review", repository)
+	op := c.begin("review", ref)
 	if o == nil {
 		o = &ReviewOptions{}
 	}
 	var out []Reviewed
-	err := c.overVersions(ctx, op, o.Digests, func(v Version) error {
+	err := c.overVersions(ctx, op, o.Digests, func(pinned string, v Version) error {
 		r := Reviewed{Version: v}
-		one := c.begin("review", op.pinnedRef(v.Digest))
+		one := c.begin("review", pinned)
 		r.Err = one.fail(c.reviewVersion(ctx, one, o, &r))
 		out = append(out, r)
 		return ctx.Err()

@@ -75,24 +75,24 @@ type Rotated struct {
 	Err      error           // Of OutcomeFailed; nil otherwise.
 }
 
-// Rotate replaces a key in the grants of all versions of a repository: what
-// [Client.Grant] with Replaces does for one. The client must be able to open
+// Rotate replaces a key in the grants of all versions of a repository, or of the
+// one that ref names. The client must be able to open
 // each under the policy, with the old key or another. No layer and no manifest
 // is read beyond its index or written: the data keys stay what they are, only
 // what wraps them changes, and whoever kept a data key keeps it.
 //
 // A version that fails does not stop the others. The error is then
 // ErrNotRotated, and wraps the first failure.
-func (c *Client) Rotate(ctx context.Context, repository string, p provenance.Policy, o *RotateOptions) ([]Rotated, error) {
+func (c *Client) Rotate(ctx context.Context, ref string, p provenance.Policy, o *RotateOptions) ([]Rotated, error) {
 	c.init()
-	op := c.begin("rotate", repository)
+	op := c.begin("rotate", ref)
 	if o == nil || o.Old == nil || len(o.New) == 0 {
 		return nil, op.fail(fmt.Errorf("%w: a rotation needs the old and the new keys", ErrConfig))
 	}
 	var journal *rotateJournal
 	if o.Journal != "" {
 		var err error
-		if journal, err = openRotateJournal(o.Journal, repository, o); err != nil {
+		if journal, err = openRotateJournal(o.Journal, ref, o); err != nil {
 			return nil, op.fail(err)
 		}
 		defer journal.close()
@@ -100,10 +100,10 @@ func (c *Client) Rotate(ctx context.Context, repository string, p provenance.Pol
 	var out []Rotated
 	var first error
 	failed := 0
-	err := c.overVersions(ctx, op, o.Digests, func(v Version) error {
+	err := c.overVersions(ctx, op, o.Digests, func(pinned string, v Version) error {
 		r := Rotated{Version: v, Outcome: OutcomeBefore, Document: journal.document(v.Digest)}
 		if r.Document == "" {
-			r = c.rotateOne(ctx, op.pinnedRef(v.Digest), v, p, o)
+			r = c.rotateOne(ctx, pinned, v, p, o)
 		}
 		if r.Outcome == OutcomeReplaced {
 			if err := journal.note(r); err != nil {

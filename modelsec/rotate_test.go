@@ -84,10 +84,26 @@ func TestRotateReplacesAKeyEverywhere(t *testing.T) {
 	if err != nil || slices.Contains(rotated(got), modelsec.OutcomeReplaced) {
 		t.Errorf("again: %v, %v", rotated(got), err)
 	}
-	_, err = c.Rotate(t.Context(), tagged, p.policy(), o)
-	refused(t, err, modelsec.ErrConfig)
 	_, err = c.Rotate(t.Context(), repository, p.policy(), &modelsec.RotateOptions{Old: p.identity})
 	refused(t, err, modelsec.ErrConfig)
+}
+
+// TestRotateOfOneVersion leaves the others alone.
+func TestRotateOfOneVersion(t *testing.T) {
+	p, fresh := newParty(t), newParty(t)
+	memory := registry.NewMemory()
+	all := stock(t, p, memory, 1)
+	for i, ref := range []string{repository + ":v0", pinned(all[1])} {
+		got, err := p.client(memory).Rotate(t.Context(), ref, p.policy(), rotation(p, fresh))
+		if err != nil || len(got) != 1 || got[0].Digest != all[i].Digest || got[0].Outcome != modelsec.OutcomeReplaced {
+			t.Fatal(ref, got, err)
+		}
+		for j, d := range all {
+			if opens(t, fresh, p, memory, d) != (j <= i) {
+				t.Errorf("after %s the new key opens version %d: %v", ref, j, j > i)
+			}
+		}
+	}
 }
 
 // TestRotateGivesWhatTheOldKeyHad and no more: not the time and the files that

@@ -27,19 +27,10 @@ type Version struct {
 var referrersTag = regexp.MustCompile(`^sha256-[0-9a-f]{64}(\.|$)`)
 
 // versions lists what the tags of a repository name, in the order of its
-// listing, and after it the digests given.
-func versions(ctx context.Context, store registry.Store, digests []godigest.Digest) ([]Version, error) {
+// listing.
+func versions(ctx context.Context, store registry.Store) ([]Version, error) {
 	var out []Version
 	at := make(map[godigest.Digest]int)
-	add := func(d godigest.Digest, tags ...string) {
-		i, ok := at[d]
-		if !ok {
-			i = len(out)
-			at[d] = i
-			out = append(out, Version{Digest: d})
-		}
-		out[i].Tags = append(out[i].Tags, tags...)
-	}
 	for tag, err := range store.Tags(ctx) {
 		if err != nil {
 			return nil, err
@@ -54,44 +45,57 @@ func versions(ctx context.Context, store registry.Store, digests []godigest.Dige
 		if err != nil {
 			return nil, err
 		}
-		add(d.Digest, tag)
-	}
-	for _, d := range digests {
-		if err := index.CheckDigest(d); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		i, ok := at[d.Digest]
+		if !ok {
+			i = len(out)
+			at[d.Digest] = i
+			out = append(out, Version{Digest: d.Digest})
 		}
-		add(d)
+		out[i].Tags = append(out[i].Tags, tag)
 	}
 	return out, nil
 }
 
 // overVersions calls each for every version of a repository, one after the
-// other, until ctx ends.
-func (c *Client) overVersions(ctx context.Context, op *operation, digests []godigest.Digest, each func(Version) error) error {
+// other, until ctx ends; for one version where the reference names one.
+func (c *Client) overVersions(ctx context.Context, op *operation, digests []godigest.Digest, each func(ref string, v Version) error) error {
 	ref, store, err := c.openStore(ctx, op)
 	if err != nil {
 		return err
 	}
-	if ref.Tag != "" || ref.Digest != "" {
-		return fmt.Errorf("%w: %q names a version; give the repository", ErrConfig, op.ref)
+	var found []Version
+	switch {
+	case ref.Digest != "":
+		found = []Version{{Digest: ref.Digest}}
+	case ref.Tag != "":
+		d, err := store.Resolve(ctx, ref.Tag)
+		if err != nil {
+			return err
+		}
+		found = []Version{{Digest: d.Digest, Tags: []string{ref.Tag}}}
+	default:
+		if found, err = versions(ctx, store); err != nil {
+			return err
+		}
 	}
-	found, err := versions(ctx, store, slices.Clone(digests))
-	if err != nil {
-		return err
+	for _, d := range digests {
+		if err := index.CheckDigest(d); err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		if !slices.ContainsFunc(found, func(v Version) bool { return v.Digest == d }) {
+			found = append(found, Version{Digest: d})
+		}
 	}
 	for _, v := range found {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := each(v); err != nil {
+		if err := each(ref.Name+"@"+string(v.Digest), v); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-// pinnedRef is the reference of a version of the operation's repository.
-func (o *operation) pinnedRef(d godigest.Digest) string { return o.ref + "@" + string(d) }
 
 // encryptedModel reports whether the manifest claims to be an encrypted model:
 // everything else in a repository has no grants.
