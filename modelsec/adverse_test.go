@@ -298,3 +298,48 @@ func TestDestinationThatFailsEndsThePull(t *testing.T) {
 		sameFiles(t, filepath.Join(base, "model"), r.src)
 	})
 }
+
+// TestThousandReadersStayWithinTheMemoryLimit reads a model from a thousand
+// goroutines at once, with memory for a few segments.
+func TestThousandReadersStayWithinTheMemoryLimit(t *testing.T) {
+	p := newParty(t)
+	src := large()
+	want := src["model.safetensors"].Data
+	for profile, options := range p.profiles() {
+		t.Run(profile, func(t *testing.T) {
+			memory := registry.NewMemory()
+			push(t, p.client(memory), tagged, src, options())
+			const limit = 2 << 20
+			c := p.client(memory)
+			c.MemoryLimit = limit
+			m, err := c.Open(t.Context(), tagged, p.policy())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			var most atomic.Int64
+			var readers sync.WaitGroup
+			for i := range 1000 {
+				readers.Go(func() {
+					r, err := m.ReaderAt(t.Context(), "model.safetensors")
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					at := int64(i*7919) % int64(len(want)-1000)
+					got := make([]byte, 1000)
+					if _, err := r.ReadAt(got, at); err != nil || !bytes.Equal(got, want[at:at+1000]) {
+						t.Errorf("read at %d: %v", at, err)
+					}
+					held, lent := c.Held()
+					for now, old := held+lent, most.Load(); now > old && !most.CompareAndSwap(old, now); old = most.Load() {
+					}
+				})
+			}
+			readers.Wait()
+			if most.Load() > limit {
+				t.Errorf("%d bytes were in use, the limit is %d", most.Load(), limit)
+			}
+		})
+	}
+}
