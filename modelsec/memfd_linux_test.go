@@ -14,7 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/fstest"
@@ -137,15 +137,18 @@ func TestMemfdChangedBeforeTheSealIsRefused(t *testing.T) {
 			c.MemoryLimit = 1 << 20 // fewer streams than requests
 			m := must(c.Open(t.Context(), tagged, p.policy()))
 			defer m.Close()
-			var changed atomic.Bool
+			var mu sync.Mutex
+			changed := false
 			attacker.before = func(_ context.Context, op, _ string) error {
-				if op == "fetch" && flipMemfd(t) {
-					changed.Store(true)
+				mu.Lock()
+				defer mu.Unlock()
+				if op == "fetch" && !changed {
+					changed = flipMemfd(t)
 				}
 				return nil
 			}
 			f, err := m.Memfd(t.Context(), "model.safetensors")
-			if !changed.Load() {
+			if !changed {
 				t.Fatal("nothing was changed while the file was written")
 			}
 			refused(t, err, modelsec.ErrDigest)
