@@ -7,12 +7,14 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -64,63 +66,9 @@ func TestSuite(t *testing.T) {
 			Recipient: k, Identity: k, Stranger: open(t, s, url, otherARN),
 			Secrets:  [][]byte{[]byte(s.SecretAccessKey)},
 			Requests: s.Requests,
-			Service:  states(t, s),
+			Service:  s.Service(keyARN),
 		}
 	})
-}
-
-// states brings a server into the states of the suite.
-func states(t *testing.T, s *awskmstest.Server) encrypttest.Service {
-	type intercept = func(http.ResponseWriter, *http.Request, []byte) bool
-	var now atomic.Pointer[intercept]
-	var heal atomic.Pointer[chan struct{}]
-	s.Intercept = func(w http.ResponseWriter, r *http.Request, body []byte) bool {
-		f := now.Load()
-		return f != nil && (*f)(w, r, body)
-	}
-	answer := func(status int, code string) func(*testing.T) {
-		return func(*testing.T) {
-			f := intercept(func(w http.ResponseWriter, _ *http.Request, _ []byte) bool {
-				awskmstest.WriteError(w, status, code, "User: arn:aws:iam::111122223333:user/somebody")
-				return true
-			})
-			now.Store(&f)
-		}
-	}
-	well := func(*testing.T) {
-		s.SetEnabled(keyARN, true)
-		now.Store(nil)
-		if stalled := heal.Swap(nil); stalled != nil {
-			close(*stalled)
-		}
-	}
-	t.Cleanup(func() { well(t) })
-	return encrypttest.Service{
-		Disable:  func(*testing.T) { s.SetEnabled(keyARN, false) },
-		Deny:     answer(http.StatusBadRequest, "AccessDeniedException"),
-		Throttle: answer(http.StatusBadRequest, "ThrottlingException"),
-		Fail:     answer(http.StatusInternalServerError, "KMSInternalException"),
-		Quote: func(*testing.T) {
-			f := intercept(func(w http.ResponseWriter, r *http.Request, body []byte) bool {
-				awskmstest.WriteError(w, http.StatusBadRequest, "ValidationException", s.SecretAccessKey+r.Header.Get("Authorization")+string(body))
-				return true
-			})
-			now.Store(&f)
-		},
-		Stall: func(*testing.T) {
-			stalled := make(chan struct{})
-			heal.Store(&stalled)
-			f := intercept(func(_ http.ResponseWriter, r *http.Request, _ []byte) bool {
-				select {
-				case <-stalled:
-				case <-r.Context().Done():
-				}
-				return true
-			})
-			now.Store(&f)
-		},
-		Heal: well,
-	}
 }
 
 func TestReplicaOpensWhatThePrimaryWrapped(t *testing.T) {
@@ -135,6 +83,44 @@ func TestReplicaOpensWhatThePrimaryWrapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	got.Close()
+}
+
+// TestEncryptionContext is FORMAT.md §8.4: key policies and logs depend on it.
+func TestEncryptionContext(t *testing.T) {
+	s, url := service(t)
+	sent := make(chan map[string]string, 1)
+	s.Intercept = func(_ http.ResponseWriter, _ *http.Request, body []byte) bool {
+		var q struct{ EncryptionContext map[string]string }
+		if err := json.Unmarshal(body, &q); err != nil {
+			t.Error(err)
+		}
+		sent <- q.EncryptionContext
+		return false
+	}
+	b := encrypt.Binding{
+		Manifest: "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+		Scope:    encrypt.ScopeFiles, NotAfter: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+	b.ArtifactID[15], b.Commitment[0] = 1, 2
+	for _, want := range []map[string]string{{
+		"modelsec:scope": "files", "modelsec:not-after": "1798761600",
+		"modelsec:artifact":   "00000000000000000000000000000001",
+		"modelsec:manifest":   "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+		"modelsec:commitment": "0200000000000000000000000000000000000000000000000000000000000000",
+	}, {
+		"modelsec:scope": "artifact", "modelsec:not-after": "0",
+		"modelsec:artifact":   "00000000000000000000000000000001",
+		"modelsec:manifest":   "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+		"modelsec:commitment": "0200000000000000000000000000000000000000000000000000000000000000",
+	}} {
+		if _, err := open(t, s, url, keyARN).Wrap(t.Context(), make([]byte, 128), b); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-sent; !maps.Equal(got, want) {
+			t.Errorf("encryption context %v, want %v", got, want)
+		}
+		b.Scope, b.NotAfter = "", time.Time{}
+	}
 }
 
 // TestCredentialsMustBeRight: the server checks signatures, so a refusal of the

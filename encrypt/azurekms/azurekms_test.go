@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net/http"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,53 +66,10 @@ func TestSuite(t *testing.T) {
 					Recipient: k, Identity: k, Stranger: open(t, s, paths[1]),
 					Secrets:  [][]byte{[]byte(s.Token)},
 					Requests: s.Requests,
-					Service:  states(t, s),
+					Service:  s.Service("release", "release-hsm"),
 				}
 			})
 		})
-	}
-}
-
-// states brings a vault into the states of the suite.
-func states(t *testing.T, s *azurekmstest.Server) encrypttest.Service {
-	type intercept = func(*http.Request, []byte) *http.Response
-	var now atomic.Pointer[intercept]
-	s.Intercept = func(r *http.Request, body []byte) *http.Response {
-		if f := now.Load(); f != nil {
-			return (*f)(r, body)
-		}
-		return nil
-	}
-	enter := func(f intercept) func(*testing.T) { return func(*testing.T) { now.Store(&f) } }
-	answer := func(status int, code, inner string) func(*testing.T) {
-		return enter(func(r *http.Request, _ []byte) *http.Response {
-			return azurekmstest.Answer(r, status, code, inner, "in the words of the service")
-		})
-	}
-	enable := func(enabled bool) {
-		s.SetEnabled("release", enabled)
-		s.SetEnabled("release-hsm", enabled)
-	}
-	return encrypttest.Service{
-		Disable:  func(*testing.T) { enable(false) },
-		Deny:     answer(http.StatusForbidden, "Forbidden", "ForbiddenByRbac"),
-		Throttle: answer(http.StatusTooManyRequests, "Throttled", ""),
-		Fail:     answer(http.StatusServiceUnavailable, "ServiceUnavailable", ""),
-		Quote: enter(func(r *http.Request, body []byte) *http.Response {
-			quote := r.Header.Get("Authorization") + string(body)
-			out := azurekmstest.Answer(r, http.StatusBadRequest, quote, quote, quote)
-			out.Header.Set("X-Ms-Request-Id", quote)
-			out.Header.Set("X-Ms-Error-Code", quote)
-			return out
-		}),
-		Stall: enter(func(r *http.Request, _ []byte) *http.Response {
-			<-r.Context().Done()
-			return nil
-		}),
-		Heal: func(*testing.T) {
-			enable(true)
-			now.Store(nil)
-		},
 	}
 }
 

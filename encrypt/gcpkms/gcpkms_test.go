@@ -6,20 +6,14 @@ package gcpkms_test
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"net"
-	"sync/atomic"
 	"testing"
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/encrypt/encrypttest"
@@ -89,48 +83,9 @@ func TestSuite(t *testing.T) {
 			Recipient: k, Identity: k, Stranger: open(t, s, address, otherName),
 			Secrets:  [][]byte{[]byte(s.Token)},
 			Requests: s.Requests,
-			Service:  states(s),
+			Service:  s.Service(keyName),
 		}
 	})
-}
-
-// states brings a server into the states of the suite.
-func states(s *gcpkmstest.Server) encrypttest.Service {
-	var now atomic.Pointer[func(context.Context, any) error]
-	s.Intercept = func(ctx context.Context, request any) error {
-		if f := now.Load(); f != nil {
-			return (*f)(ctx, request)
-		}
-		return nil
-	}
-	enter := func(f func(context.Context, any) error) func(*testing.T) {
-		return func(*testing.T) { now.Store(&f) }
-	}
-	answer := func(code codes.Code) func(*testing.T) {
-		return enter(func(context.Context, any) error { return status.Error(code, "in the words of the service") })
-	}
-	return encrypttest.Service{
-		Disable:  func(*testing.T) { s.SetEnabled(keyName, false) },
-		Deny:     answer(codes.PermissionDenied),
-		Throttle: answer(codes.ResourceExhausted),
-		Fail:     answer(codes.Unavailable),
-		Quote: enter(func(ctx context.Context, request any) error {
-			md, _ := metadata.FromIncomingContext(ctx)
-			text := fmt.Sprint(md, request)
-			if q, ok := request.(*kmspb.EncryptRequest); ok {
-				text += hex.EncodeToString(q.Plaintext)
-			}
-			return status.Error(codes.OutOfRange, text)
-		}),
-		Stall: enter(func(ctx context.Context, _ any) error {
-			<-ctx.Done() // the client's end of the call, or the server's
-			return ctx.Err()
-		}),
-		Heal: func(*testing.T) {
-			s.SetEnabled(keyName, true)
-			now.Store(nil)
-		},
-	}
 }
 
 func TestOldVersionsStillOpen(t *testing.T) {
