@@ -74,7 +74,7 @@ func (t *tool) status(ctx context.Context, err error) int {
 	case isAny(err, modelsec.ErrDigest, modelsec.ErrFormat, encrypt.ErrDecrypt, encrypt.ErrKeyMismatch,
 		provenance.ErrFormat, provenance.ErrSignature), invalidContent(err):
 		return statusRefused
-	case isAny(err, modelsec.ErrConfig, modelsec.ErrUnpinned, provenance.ErrPolicy):
+	case isAny(err, modelsec.ErrConfig, modelsec.ErrUnpinned, modelsec.ErrGrantSigned, provenance.ErrPolicy):
 		return statusUsage
 	case registryError(err) != nil, isAny(err, modelsec.ErrNotRevoked, registry.ErrNotFound), errors.As(err, &network):
 		return statusRegistry

@@ -30,6 +30,7 @@ func TestStatusOfErrors(t *testing.T) {
 		{"own judgement", usagef("bad flag"), statusUsage},
 		{"configuration", modelsec.ErrConfig, statusUsage},
 		{"no digest", modelsec.ErrUnpinned, statusUsage},
+		{"signed grant", modelsec.ErrGrantSigned, statusUsage},
 		{"policy file", provenance.ErrPolicy, statusUsage},
 		{"policy", &provenance.PolicyError{Report: &provenance.Report{}}, statusRefused},
 		{"policy, and the audit failed too", errors.Join(&provenance.PolicyError{Report: &provenance.Report{}}, modelsec.ErrAudit), statusRefused},

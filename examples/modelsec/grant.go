@@ -5,10 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -17,11 +13,19 @@ import (
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/modelsec"
 	"github.com/modelsec/modelsec-go/provenance"
+	"github.com/modelsec/modelsec-go/registry"
 )
 
 const grantLong = `grant gives further recipients access to an encrypted model that you can open.
 Nothing of the model changes: one small document is attached. Readers whose key is
-in a key service use signed grants only.`
+in a key service use signed grants only.
+
+With --file they open these files and no others, by pull --file.
+
+With --replace, --with takes the place of another key: it gets the files that the
+other could open, for as long, and the other is dropped. --all-tags does that in
+all versions of a repository. The data keys stay what they are: whoever kept one
+keeps it. With --report the same command goes on where it was interrupted.`
 
 // missing says what to give where a model is encrypted and no identity was.
 func (i *identityFlags) missing(err error) error {
@@ -44,17 +48,23 @@ type grantFlags struct {
 	recipients recipientFlags
 	sign       signFlags
 	notAfter   string
+	files      []string
+	replace    rotateFlags
 }
 
 func (t *tool) grantCommand() *cobra.Command {
 	var o grantFlags
 	c := &cobra.Command{
-		Use:     "grant REF --identity F --recipient F…",
-		Short:   "Give further recipients access to an encrypted model",
-		Long:    grantLong,
-		Example: "  modelsec grant registry.example.com/team/llama:v3 --key signing.pub --identity identity.key --recipient theirs.pub",
-		Args:    cobra.ExactArgs(1),
+		Use:   "grant REF --identity F {--recipient F… | --replace F --with F…}",
+		Short: "Give further recipients access to an encrypted model",
+		Long:  grantLong,
+		Example: "  modelsec grant registry.example.com/team/llama:v3 --key signing.pub --identity identity.key --recipient theirs.pub\n" +
+			"  modelsec grant --all-tags registry.example.com/team/llama --replace old.pub --with new.pub --key signing.pub --identity old.key --sign-key signing.key",
+		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if o.replace.old != "" {
+				return t.rotate(c.Context(), args[0], o)
+			}
 			return t.grant(c.Context(), args[0], o)
 		},
 	}
@@ -64,8 +74,41 @@ func (t *tool) grantCommand() *cobra.Command {
 	f := c.Flags()
 	o.sign.define(c, &o.trust)
 	f.StringVar(&o.notAfter, "not-after", "", "`time` (RFC 3339) after which readers stop using the grant")
-	require(c, "recipient", "identity")
+	f.StringArrayVar(&o.files, "file", nil, "`path` of a file of the model: grant this and no other (may be repeated)")
+	o.replace.define(c)
+	c.MarkFlagsOneRequired("recipient", "replace")
+	c.MarkFlagsMutuallyExclusive("recipient", "replace")
+	c.MarkFlagsMutuallyExclusive("file", "replace")
+	require(c, "identity")
 	return c
+}
+
+// expiry is the zero time where none was given.
+func (o *grantFlags) expiry() (time.Time, error) {
+	if o.notAfter == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, o.notAfter)
+	if err != nil {
+		return at, usagef("--not-after %q: want a time as in 2027-01-31T00:00:00Z", o.notAfter)
+	}
+	return at, nil
+}
+
+// client is one that opens the model.
+func (o *grantFlags) client(ctx context.Context, t *tool, ref registry.Reference, policy provenance.Policy) (*modelsec.Client, func(), error) {
+	client, done, err := t.client(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err = o.trust.apply(client, policy); err == nil {
+		client.Identities, err = o.identities.load(ctx, t)
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return client, done, nil
 }
 
 func (t *tool) grant(ctx context.Context, target string, o grantFlags) error {
@@ -81,26 +124,18 @@ func (t *tool) grant(ctx context.Context, target string, o grantFlags) error {
 	if err != nil {
 		return err
 	}
-	options := modelsec.GrantOptions{AllowClassical: o.recipients.allowClassical}
+	options := modelsec.GrantOptions{AllowClassical: o.recipients.allowClassical, Files: o.files}
 	if options.Signer, _, err = o.sign.load(ctx, t); err != nil {
 		return err
 	}
-	if o.notAfter != "" {
-		if options.NotAfter, err = time.Parse(time.RFC3339, o.notAfter); err != nil {
-			return usagef("--not-after %q: want a time as in 2027-01-31T00:00:00Z", o.notAfter)
-		}
+	if options.NotAfter, err = o.expiry(); err != nil {
+		return err
 	}
-	client, done, err := t.client(ref)
+	client, done, err := o.client(ctx, t, ref, policy)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err = o.trust.apply(client, policy); err != nil {
-		return err
-	}
-	if client.Identities, err = o.identities.load(ctx, t); err != nil {
-		return err
-	}
 	d, err := client.Grant(ctx, target, policy, recipients, &options)
 	if err != nil {
 		return err
@@ -108,75 +143,6 @@ func (t *tool) grant(ctx context.Context, target string, o grantFlags) error {
 	out := grantResult{Ref: ref.String(), Recipients: len(recipients), Document: d.Digest}
 	t.say("granted to %s", plural(len(recipients), "recipient"))
 	return t.pinnedResult(out, d.Digest.String())
-}
-
-// grantEntry is the JSON form of one recipient.
-type grantEntry struct {
-	KeyID    string        `json:"keyId"`
-	Type     string        `json:"type"`
-	Scope    string        `json:"scope"`
-	NotAfter *time.Time    `json:"notAfter,omitempty"`
-	Signed   bool          `json:"signed"`
-	Document digest.Digest `json:"document"`
-}
-
-// grantsResult is the JSON form of the recipients of a model.
-type grantsResult struct {
-	Ref      string       `json:"ref"`
-	Verified bool         `json:"verified"`
-	Grants   []grantEntry `json:"grants"`
-}
-
-func (t *tool) grantsCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "grants REF",
-		Short: "List who could open a model, unverified",
-		Long:  "grants lists the recipients of an encrypted model, as the registry shows them:\nkey ids that differ from model to model, so that no two lists can be compared.",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			return t.grants(c.Context(), args[0])
-		},
-	}
-}
-
-func (t *tool) grants(ctx context.Context, target string) error {
-	ref, err := t.version(target)
-	if err != nil {
-		return err
-	}
-	client, done, err := t.client(ref)
-	if err != nil {
-		return err
-	}
-	found, err := client.Grants(ctx, target)
-	done()
-	if err != nil {
-		return err
-	}
-	out := grantsResult{Ref: ref.String(), Grants: []grantEntry{}}
-	for _, g := range found {
-		e := grantEntry{KeyID: visible(g.KeyID), Type: visible(g.Type), Scope: visible(g.Scope), Signed: g.Signed, Document: g.Document.Digest}
-		if !g.NotAfter.IsZero() {
-			e.NotAfter = &g.NotAfter
-		}
-		out.Grants = append(out.Grants, e)
-	}
-	return t.result(out, func(w io.Writer) {
-		fmt.Fprintln(w, "UNVERIFIED: what the registry shows")
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "KEY ID\tTYPE\tSCOPE\tNOT AFTER\tSIGNED")
-		for _, e := range out.Grants {
-			notAfter, signed := "never", "no"
-			if e.NotAfter != nil {
-				notAfter = e.NotAfter.UTC().Format(time.RFC3339)
-			}
-			if e.Signed {
-				signed = "yes"
-			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", e.KeyID, e.Type, e.Scope, notAfter, signed)
-		}
-		table.Flush()
-	})
 }
 
 const revokeLong = `revoke drops recipients from the grants of a model; modelsec grants lists their key
@@ -241,11 +207,7 @@ func (t *tool) revoke(ctx context.Context, target string, keyIDs []string, x tru
 	if err = x.apply(client, policy); err != nil {
 		return err
 	}
-	err = client.Revoke(ctx, target, &options, keyIDs...)
-	if errors.Is(err, modelsec.ErrGrantSigned) {
-		return usage(err).hinted("the grant is signed: --sign-key signs what takes its place")
-	}
-	if err != nil {
+	if err := client.Revoke(ctx, target, &options, keyIDs...); err != nil {
 		return err
 	}
 	t.say("revoked for %s; who has fetched the model or kept its key still has it", plural(len(keyIDs), "key id"))

@@ -33,6 +33,10 @@ func (t *tool) hint(status int, err error) string {
 		return t.refusalHint(refused.Report)
 	case status == statusInterrupted:
 		return t.interruptHint()
+	case errors.Is(err, modelsec.ErrGrantSigned):
+		return "the grant is signed: --sign-key signs what takes its place"
+	case errors.Is(err, modelsec.ErrPartial):
+		return "pull --file PATH, for each file that you were granted"
 	case errors.Is(err, encrypt.ErrExpired):
 		return "the grant has expired: ask the owner of the model for a new one"
 	case errors.Is(err, encrypt.ErrDenied):

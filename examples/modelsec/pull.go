@@ -93,7 +93,7 @@ func (t *tool) explain(r *provenance.Report) {
 func (t *tool) pullCommand() *cobra.Command {
 	var x trust
 	var ids identityFlags
-	var include []string
+	var only modelsec.ExtractOptions
 	c := &cobra.Command{
 		Use:     "pull REF DIR",
 		Short:   "Fetch a model that a policy admits",
@@ -101,16 +101,17 @@ func (t *tool) pullCommand() *cobra.Command {
 		Example: "  modelsec pull registry.example.com/team/llama:v3 ./llama --key signing.pub --identity identity.key",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			return t.pull(c.Context(), args[0], args[1], x, ids, include)
+			return t.pull(c.Context(), args[0], args[1], x, ids, &only)
 		},
 	}
 	x.define(c)
 	ids.define(c)
-	c.Flags().StringArrayVar(&include, "include", nil, "only files that match this `glob` (may be repeated)")
+	c.Flags().StringArrayVar(&only.Include, "include", nil, "only files that match this `glob` (may be repeated)")
+	c.Flags().StringArrayVar(&only.Files, "file", nil, "only the file of this `path`, which must be there: all that a grant of some files opens\n(may be repeated)")
 	return c
 }
 
-func (t *tool) pull(ctx context.Context, target, dir string, x trust, ids identityFlags, include []string) error {
+func (t *tool) pull(ctx context.Context, target, dir string, x trust, ids identityFlags, only *modelsec.ExtractOptions) error {
 	ref, err := t.version(target)
 	if err != nil {
 		return err
@@ -130,7 +131,7 @@ func (t *tool) pull(ctx context.Context, target, dir string, x trust, ids identi
 	if client.Identities, err = ids.load(ctx, t); err != nil {
 		return err
 	}
-	report, err := client.Pull(ctx, target, dir, policy, &modelsec.ExtractOptions{Include: include})
+	report, err := client.Pull(ctx, target, dir, policy, only)
 	if err != nil {
 		return ids.missing(err)
 	}
