@@ -34,6 +34,10 @@ type artifact struct {
 	rule      provenance.Rule
 	verifiers []provenance.Verifier
 	report    *provenance.Report
+
+	walk    *walk                // while it is judged, and after where somebody asked for it
+	depth   int                  // steps from where the walk began
+	bundles []*provenance.Bundle // what was judged, where the walk keeps it
 }
 
 // openStore parses the operation's reference and opens its repository.
@@ -133,6 +137,7 @@ func (a *artifact) judge(ctx context.Context, p provenance.Policy) error {
 	evidence := provenance.Evidence{
 		Reference: a.ref.Name, Manifest: a.desc.Digest, Now: a.c.now(),
 		LayerDigestsCompared: a.rule.CompareLayerDigests,
+		PlaintextCompared:    a.comparesPlaintext(),
 	}
 	if a.indexed {
 		evidence.Profile = a.manifest.Annotations[profileAnnotation]
@@ -148,12 +153,21 @@ func (a *artifact) judge(ctx context.Context, p provenance.Policy) error {
 			continue
 		}
 		seen[raw] = true
+		if a.walk != nil && a.walk.keep {
+			a.bundles = append(a.bundles, f.bundle)
+		}
 		a.verify(ctx, f, &evidence)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	a.report = p.Evaluate(evidence)
+	if a.walk == nil {
+		a.walk = newWalk(p, false)
+		defer func() { a.walk = nil }()
+	}
+	if a.report, err = a.evaluate(ctx, &evidence); err != nil || a.depth > 0 {
+		return err
+	}
 	return a.floor(ctx, evidence)
 }
 
@@ -166,20 +180,34 @@ func (c *Client) verifiersOf(r provenance.Rule) []provenance.Verifier {
 // verify adds to the evidence what a verifier proves about a bundle, or why
 // none does.
 func (a *artifact) verify(ctx context.Context, f attestation, evidence *provenance.Evidence) {
-	var errs []error
-	for _, v := range a.verifiers {
-		got, err := v.Verify(ctx, f.bundle)
-		if err == nil {
-			evidence.Statements = append(evidence.Statements, *got)
-			return
-		}
-		errs = append(errs, err)
+	got, err := a.prove(ctx, f.bundle)
+	switch {
+	case err == nil && got.Statement.PredicateType == provenance.PredicateDenials:
+		evidence.Denials = append(evidence.Denials, *got)
+		return
+	case err == nil:
+		evidence.Statements = append(evidence.Statements, *got)
+		return
 	}
 	source := "given by the caller"
 	if f.desc.Digest != "" {
 		source = string(f.desc.Digest)
 	}
-	evidence.Rejected = append(evidence.Rejected, provenance.Rejection{Source: source, Reason: errors.Join(errs...).Error()})
+	evidence.Rejected = append(evidence.Rejected, provenance.Rejection{Source: source, Reason: err.Error()})
+}
+
+// prove asks each verifier about a bundle.
+func (a *artifact) prove(ctx context.Context, b *provenance.Bundle) (*provenance.Verified, error) {
+	var errs []error
+	for _, v := range a.verifiers {
+		got, err := v.Verify(ctx, b)
+		if err == nil {
+			got.Attestation = digestOf(b.Bytes())
+			return got, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
 }
 
 // floor compares the sequence of the release with the highest that this

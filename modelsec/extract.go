@@ -69,13 +69,16 @@ func (m *Model) Extract(ctx context.Context, dir string, o *ExtractOptions) erro
 }
 
 func (m *Model) extract(ctx context.Context, op *operation, dir string, o *ExtractOptions) error {
-	ctx, release, err := m.use(ctx)
+	ctx, release, err := m.enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
 	want, err := m.choose(o)
 	if err != nil {
+		return err
+	}
+	if err := m.wantsAll(want); err != nil {
 		return err
 	}
 	// Opening may have counted what it read to compare it.
@@ -183,6 +186,9 @@ func (e *extraction) run(ctx context.Context) error {
 	}
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
+	}
+	if err := e.comparePlaintext(ctx); err != nil {
+		return err
 	}
 	return e.dir.Publish()
 }

@@ -94,9 +94,9 @@ func (m *Model) file(name string) (int, error) {
 	return i, nil
 }
 
-// use registers a read, so that Close waits for it. The context it returns
+// enter registers a read, so that Close waits for it. The context it returns
 // ends with the caller's or when the model is closed.
-func (m *Model) use(ctx context.Context) (_ context.Context, release func(), err error) {
+func (m *Model) enter(ctx context.Context) (_ context.Context, release func(), err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.life.Err() != nil {

@@ -88,7 +88,8 @@ type layerBytes struct {
 	b         []byte
 }
 
-// pushReferrer stores a small artifact about subject and lists it.
+// pushReferrer stores a small artifact about subject and lists it. One about
+// nothing stands for itself.
 func pushReferrer(ctx context.Context, store registry.WriteStore, subject ocispec.Descriptor, artifactType string, annotations map[string]string, layers ...layerBytes) (ocispec.Descriptor, error) {
 	config, err := writeBlob(ctx, store, ocispec.MediaTypeEmptyJSON, ocispec.DescriptorEmptyJSON.Data)
 	if err != nil {
@@ -99,8 +100,10 @@ func pushReferrer(ctx context.Context, store registry.WriteStore, subject ocispe
 		MediaType:    ocispec.MediaTypeImageManifest,
 		ArtifactType: artifactType,
 		Config:       config,
-		Subject:      &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size},
 		Annotations:  annotations,
+	}
+	if subject.Digest != "" {
+		m.Subject = &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size}
 	}
 	for _, l := range layers {
 		d, err := writeBlob(ctx, store, l.mediaType, l.b)

@@ -47,8 +47,9 @@ func printable(s string) bool {
 }
 
 // clip makes a string that others wrote fit for an error message that quotes it.
-func clip(s string) string {
-	const most = 128
+func clip(s string) string { return clipAt(s, maxClip) }
+
+func clipAt(s string, most int) string {
 	if len(s) > most {
 		return strings.ToValidUTF8(s[:most], "") + "…"
 	}

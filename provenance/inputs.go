@@ -84,18 +84,21 @@ func (j *judgement) unverified(in Input) string {
 	if in.Problem != "" {
 		return in.Problem
 	}
-	why := "was not looked at"
+	why := "was not looked at: give a report of it, unless something else refuses as well"
 	for _, m := range j.in.Materials {
 		if m.Repository != in.Repository || m.Manifest != in.Manifest {
 			continue
 		}
 		switch r := m.Report; {
 		case r == nil:
-			why = clip(m.Problem)
+			why = "cannot be judged: " + clipAt(m.Problem, maxReason)
 		case r.Manifest != in.Manifest || r.Repository != in.Repository || r.Policy != j.report.Policy:
 			why = "has a report about something else"
 		case !r.Allowed:
-			why = "is refused: " + clip(r.summary())
+			why = "is refused"
+			if refused := r.Refused(); len(refused) > 0 {
+				why += ": " + clipAt(refused[0].label()+": "+refused[0].Found, maxReason)
+			}
 		default:
 			return ""
 		}

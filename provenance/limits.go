@@ -29,6 +29,10 @@ const (
 	maxPEM = 16 << 10
 	// maxName bounds names of models and principals, and URIs in reports.
 	maxName = 1024
+	// maxClip bounds what others wrote in a message, and maxReason a reason that
+	// has reasons in it.
+	maxClip   = 128
+	maxReason = 1024
 	// maxTags bounds the tags of one release statement.
 	maxTags = 1024
 	// maxSequence keeps a sequence exact in readers that hold numbers as IEEE

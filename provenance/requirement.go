@@ -29,7 +29,7 @@ type statementClause struct {
 
 // statementClauses are all of them, in the order in which a reader wants to hear
 // about them: the first that nothing passes is the one reported.
-var statementClauses = slices.Concat(commonClauses, summaryClauses, slsaClauses, thresholdClauses)
+var statementClauses = slices.Concat(commonClauses, summaryClauses, slsaClauses, thresholdClauses, inputClauses)
 
 // commonClauses say what was signed, about what and by whom, and what a release
 // and a plaintext statement say.
@@ -190,7 +190,7 @@ var commonClauses = []statementClause{
 	},
 }
 
-// thresholdClauses are judged last, for statements of every type.
+// thresholdClauses are judged for statements of every type.
 var thresholdClauses = []statementClause{
 	{
 		name: "maxAge", applies: func(j *judgement) bool { return j.requirement.MaxAge > 0 },

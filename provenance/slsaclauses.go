@@ -85,18 +85,6 @@ var slsaClauses = []statementClause{
 	materialClause("materials.required", MaterialRule.missing, "every required material among the dependencies"),
 	materialClause("materials.allowed", MaterialRule.foreign, "no dependency but the allowed ones"),
 	materialClause("materials.denied", MaterialRule.forbidden, "none of the denied materials among the dependencies"),
-	slsaClause(clauseMaterials, func(j *judgement) bool {
-		return slices.ContainsFunc(j.requirement.Materials, func(m MaterialRule) bool { return m.Verified })
-	},
-		func(j *judgement, c *candidate) string {
-			for _, in := range j.inputs(c) {
-				if reason := j.unverified(in); in.Needed && reason != "" {
-					return in.what() + " " + reason
-				}
-			}
-			return ""
-		},
-		func(*judgement) string { return "dependencies that the policy admits themselves" }),
 	slsaClause("denied.builder", func(j *judgement) bool { return len(j.denied.builders) > 0 },
 		func(j *judgement, c *candidate) string {
 			if d, ok := j.denied.builders[c.slsa.RunDetails.Builder.ID]; ok {
@@ -110,6 +98,22 @@ var slsaClauses = []statementClause{
 			return j.denied.material(c.slsa.BuildDefinition.ResolvedDependencies)
 		},
 		func(*judgement) string { return "a build from nothing that a list denies" }),
+}
+
+// inputClauses come last: inputs are looked at only where nothing else refuses.
+var inputClauses = []statementClause{
+	slsaClause(clauseMaterials, func(j *judgement) bool {
+		return slices.ContainsFunc(j.requirement.Materials, func(m MaterialRule) bool { return m.Verified })
+	},
+		func(j *judgement, c *candidate) string {
+			for _, in := range j.inputs(c) {
+				if reason := j.unverified(in); in.Needed && reason != "" {
+					return in.what() + " " + reason
+				}
+			}
+			return ""
+		},
+		func(*judgement) string { return "dependencies that the policy admits themselves" }),
 }
 
 func slsaClause(name string, applies func(*judgement) bool, judge func(*judgement, *candidate) string, needs func(*judgement) string) statementClause {
