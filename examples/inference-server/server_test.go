@@ -49,8 +49,8 @@ func newShop(t *testing.T) *shop {
 	s.signer = must(provenance.KeySigner(key))
 	registry := ociserver.New()
 	registry.Fault = func(r *http.Request) *ociserver.Fault {
-		if s.tamper.Load() && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") && r.Header.Get("Range") != "" {
-			return &ociserver.Fault{Flip: []int64{1000}}
+		if s.tamper.Load() && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+			return &ociserver.Fault{Flip: []int64{50_000}} // only the weights are that long
 		}
 		return nil
 	}
