@@ -45,13 +45,15 @@ type instance struct {
 	log                     *ca.VirtualSigstore
 	// leaf changes a certificate before it is signed.
 	leaf func(*x509.Certificate)
-	// logged is the time that the log vouches for.
-	logged func() time.Time
+	// logged is the time that the log vouches for, and logLife how long its key
+	// is valid for.
+	logged  func() time.Time
+	logLife time.Duration
 }
 
-func newInstance(t *testing.T) *instance {
+func newInstance(t testing.TB) *instance {
 	t.Helper()
-	i := &instance{leaf: func(*x509.Certificate) {}, logged: time.Now}
+	i := &instance{leaf: func(*x509.Certificate) {}, logged: time.Now, logLife: time.Hour}
 	authority, key, err := ca.GenerateRootCa()
 	if err != nil {
 		t.Fatal(err)
@@ -84,15 +86,19 @@ func newInstance(t *testing.T) *instance {
 	return i
 }
 
+func (i *instance) authorities() *root.FulcioCertificateAuthority {
+	return &root.FulcioCertificateAuthority{Root: i.authority, Intermediates: []*x509.Certificate{i.intermediate},
+		ValidityPeriodStart: time.Now().Add(-5 * time.Hour), URI: i.URL}
+}
+
 // trustedRoot describes the instance.
-func (i *instance) trustedRoot(t *testing.T) []byte {
+func (i *instance) trustedRoot(t testing.TB, authority *root.FulcioCertificateAuthority) []byte {
 	t.Helper()
-	start := time.Now().Add(-time.Hour)
 	logs := i.log.RekorLogs()
 	for id, l := range logs {
-		l.ID, _ = hex.DecodeString(id)
+		l.ID = must(hex.DecodeString(id))
+		l.ValidityPeriodStart, l.ValidityPeriodEnd = time.Now().Add(-time.Hour), time.Now().Add(i.logLife)
 	}
-	authority := &root.FulcioCertificateAuthority{Root: i.authority, Intermediates: []*x509.Certificate{i.intermediate}, ValidityPeriodStart: start, URI: i.URL}
 	trusted, err := root.NewTrustedRoot(root.TrustedRootMediaType01, []root.CertificateAuthority{authority}, nil, nil, logs)
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +115,7 @@ func service(url string, version int) []map[string]any {
 }
 
 // signingConfig names the services of the instance.
-func (i *instance) signingConfig(t *testing.T) []byte {
+func (i *instance) signingConfig(t testing.TB) []byte {
 	t.Helper()
 	return must(json.Marshal(map[string]any{
 		"mediaType": root.SigningConfigMediaType02, "caUrls": service(i.URL, 1), "rekorTlogUrls": service(i.URL, 1),

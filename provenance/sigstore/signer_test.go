@@ -13,7 +13,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +27,7 @@ const statement = `{"_type":"https://in-toto.io/Statement/v1","subject":[{"diges
 	`e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}],"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}}`
 
 func (i *instance) options(t *testing.T) sigstore.SignerOptions {
-	return sigstore.SignerOptions{TrustedRoot: i.trustedRoot(t), SigningConfig: i.signingConfig(t),
+	return sigstore.SignerOptions{TrustedRoot: i.trustedRoot(t, i.authorities()), SigningConfig: i.signingConfig(t),
 		Token: func(context.Context, string) (string, error) { return token(), nil }}
 }
 
@@ -48,7 +47,7 @@ func TestSignerWithLogOfVersion1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := must(sigstore.NewVerifier(sigstore.VerifierOptions{TrustedRoots: [][]byte{i.trustedRoot(t)}}))
+	v := must(sigstore.NewVerifier(sigstore.VerifierOptions{TrustedRoots: [][]byte{i.trustedRoot(t, i.authorities())}}))
 	got, err := v.Verify(t.Context(), b)
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +70,7 @@ func TestSignerLogsWithAKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := must(sigstore.NewVerifier(sigstore.VerifierOptions{TrustedRoots: [][]byte{i.trustedRoot(t)}, Keys: []crypto.PublicKey{key.Public()}}))
+	v := must(sigstore.NewVerifier(sigstore.VerifierOptions{TrustedRoots: [][]byte{i.trustedRoot(t, i.authorities())}, Keys: []crypto.PublicKey{key.Public()}}))
 	got, err := v.Verify(t.Context(), b)
 	if err != nil || got.Signer.Key == "" || got.LogEntries != 1 || len(got.Times) != 1 {
 		t.Errorf("proved %+v, %v", got, err)
@@ -84,32 +83,47 @@ func TestSignerLogsWithAKey(t *testing.T) {
 // TestSignerFindsOutWhatReadersWouldRefuse: services that answer, and not what
 // the trusted root vouches for.
 func TestSignerFindsOutWhatReadersWouldRefuse(t *testing.T) {
-	for what, change := range map[string]func(*instance){
-		"a certificate that had expired": func(i *instance) {
-			i.leaf = func(c *x509.Certificate) {
-				c.NotBefore, c.NotAfter = time.Now().Add(-20*time.Minute), time.Now().Add(-10*time.Minute)
-			}
-		},
-		"a time before the certificate": func(i *instance) { i.logged = func() time.Time { return time.Now().Add(-2 * time.Hour) } },
-		"a time of another day":         func(i *instance) { i.logged = func() time.Time { return time.Now().Add(48 * time.Hour) } },
-		"a certificate for two": func(i *instance) {
-			i.leaf = func(c *x509.Certificate) { c.EmailAddresses = []string{"root@example.com"} }
-		},
-		"a certificate by nobody":  func(i *instance) { i.leaf = func(c *x509.Certificate) { c.ExtraExtensions = nil } },
-		"a certificate for nobody": func(i *instance) { i.leaf = func(c *x509.Certificate) { c.URIs = []*url.URL{} } },
-		"a certificate for TLS": func(i *instance) {
-			i.leaf = func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }
-		},
-		"a certificate of a stranger": func(i *instance) { i.key = must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) },
+	validity := func(from, to time.Duration) func(*instance) {
+		return func(i *instance) {
+			i.leaf = func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(from), time.Now().Add(to) }
+		}
+	}
+	leaf := func(change func(*x509.Certificate)) func(*instance) { return func(i *instance) { i.leaf = change } }
+	for what, c := range map[string]struct {
+		change func(*instance)
+		want   string
+	}{
+		"a certificate that had expired": {validity(-20*time.Minute, -10*time.Minute), "integrated time outside certificate validity"},
+		"a certificate for later":        {validity(10*time.Minute, 20*time.Minute), "integrated time outside certificate validity"},
+		"a certificate that outlived its authority": {func(i *instance) {
+			validity(-time.Minute, 3*time.Hour)(i)
+			i.logged = func() time.Time { return time.Now().Add(150 * time.Minute) }
+			i.logLife = 4 * time.Hour
+		}, "leaf certificate verification failed"},
+		"a time outside of the log's key": {func(i *instance) {
+			validity(-3*time.Hour, time.Hour)(i)
+			i.logged = func() time.Time { return time.Now().Add(-2 * time.Hour) }
+		}, "not enough verified log entries"},
+		"a certificate for two":    {leaf(func(c *x509.Certificate) { c.EmailAddresses = []string{"root@example.com"} }), "names 2 subjects"},
+		"a certificate by nobody":  {leaf(func(c *x509.Certificate) { c.ExtraExtensions = nil }), "does not say who vouches"},
+		"a certificate for nobody": {leaf(func(c *x509.Certificate) { c.URIs = nil }), "no Subject Alternative Name"},
+		"a certificate for TLS": {leaf(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }),
+			"leaf certificate verification failed"},
+		"a certificate of a stranger": {func(i *instance) {
+			other := newInstance(t)
+			i.intermediate, i.key = other.intermediate, other.key
+		}, "leaf certificate verification failed"},
 	} {
 		i := newInstance(t)
+		trusted := i.authorities()
+		c.change(i)
 		o := i.options(t)
-		change(i)
+		o.TrustedRoot = i.trustedRoot(t, trusted)
 		b, err := sign(t, o)
 		if err == nil {
 			t.Errorf("%s: signed %.100s", what, b.Bytes())
-		} else if !strings.Contains(err.Error(), i.URL) || strings.Contains(err.Error(), token()) {
-			t.Errorf("%s: %v: want the service named, and no token", what, err)
+		} else if !strings.Contains(err.Error(), i.URL) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), token()) {
+			t.Errorf("%s: %v: want the service named, %q, and no token", what, err, c.want)
 		}
 	}
 }
