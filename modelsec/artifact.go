@@ -124,15 +124,13 @@ func (a *artifact) judge(ctx context.Context, p provenance.Policy) error {
 		return fmt.Errorf("%w: the policy names signers of %s, and the client has no Verifiers to verify their certificates", ErrConfig, issuers[0])
 	}
 	a.verifiers = a.c.verifiersOf(a.rule)
-	if a.referrers, err = listReferrers(ctx, a.store, a.desc); err != nil {
-		return err
+	if a.walk == nil {
+		a.walk = newWalk(p, false)
+		defer func() { a.walk = nil }()
 	}
-	found, err := fetchBundles(ctx, a.store, a.desc, a.referrers)
+	found, err := a.attestations(ctx)
 	if err != nil {
 		return err
-	}
-	for _, b := range a.c.Bundles {
-		found = append(found, attestation{bundle: b})
 	}
 	evidence := provenance.Evidence{
 		Reference: a.ref.Name, Manifest: a.desc.Digest, Now: a.c.now(),
@@ -153,7 +151,7 @@ func (a *artifact) judge(ctx context.Context, p provenance.Policy) error {
 			continue
 		}
 		seen[raw] = true
-		if a.walk != nil && a.walk.keep {
+		if a.walk.keep {
 			a.bundles = append(a.bundles, f.bundle)
 		}
 		a.verify(ctx, f, &evidence)
@@ -161,11 +159,7 @@ func (a *artifact) judge(ctx context.Context, p provenance.Policy) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if a.walk == nil {
-		a.walk = newWalk(p, false)
-		defer func() { a.walk = nil }()
-	}
-	if a.report, err = a.evaluate(ctx, &evidence); err != nil || a.depth > 0 {
+	if a.report, err = a.evaluate(ctx, &evidence); err != nil || a.depth > 0 || a.walk.keep {
 		return err
 	}
 	return a.floor(ctx, evidence)

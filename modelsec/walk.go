@@ -32,6 +32,8 @@ type walk struct {
 	bytes  atomic.Int64 // that may still be read
 	steps  map[place]*step
 	lists  *denialLists // nil: not fetched yet
+
+	recorded *recorded // where it goes by evidence from a file
 }
 
 // place is where an input lies.
@@ -53,6 +55,28 @@ func newWalk(p provenance.Policy, all bool) *walk {
 	w := &walk{policy: p, all: all, left: p.Lineage.Artifacts() - 1, steps: make(map[place]*step)}
 	w.bytes.Store(maxWalkBytes)
 	return w
+}
+
+// attestations are the bundles to judge an artifact by.
+func (a *artifact) attestations(ctx context.Context) ([]attestation, error) {
+	var out []attestation
+	if r := a.walk.recorded; r != nil {
+		for _, b := range r.bundles[place{a.ref.Name, string(a.desc.Digest)}] {
+			out = append(out, attestation{bundle: b})
+		}
+		return out, nil
+	}
+	var err error
+	if a.referrers, err = listReferrers(ctx, a.store, a.desc); err != nil {
+		return nil, err
+	}
+	if out, err = fetchBundles(ctx, a.store, a.desc, a.referrers); err != nil {
+		return nil, err
+	}
+	for _, b := range a.c.Bundles {
+		out = append(out, attestation{bundle: b})
+	}
+	return out, nil
 }
 
 // evaluate judges an artifact with the reports of its inputs.
@@ -162,21 +186,29 @@ type denialLists struct {
 // the policy to say.
 func (a *artifact) fetchLists(ctx context.Context) *denialLists {
 	l := &denialLists{}
-	for _, s := range a.policy.Denials {
-		if s.Source == "" {
-			continue
-		}
-		b, err := a.c.fetchList(ctx, s.Source)
+	add := func(source string, b *provenance.Bundle, err error) {
 		if err == nil {
 			l.bundles = append(l.bundles, b)
 			var got *provenance.Verified
 			if got, err = a.prove(ctx, b); err == nil {
 				l.proven = append(l.proven, *got)
-				continue
+				return
 			}
 		}
 		l.err = errors.Join(l.err, err)
-		l.rejected = append(l.rejected, provenance.Rejection{Source: "denial list " + s.Source, Reason: err.Error()})
+		l.rejected = append(l.rejected, provenance.Rejection{Source: "denial list " + source, Reason: err.Error()})
+	}
+	if r := a.walk.recorded; r != nil {
+		for _, b := range r.lists {
+			add("of the evidence", b, nil)
+		}
+		return l
+	}
+	for _, s := range a.policy.Denials {
+		if s.Source != "" {
+			b, err := a.c.fetchList(ctx, s.Source)
+			add(s.Source, b, err)
+		}
 	}
 	return l
 }

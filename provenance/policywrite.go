@@ -15,14 +15,21 @@ import (
 // fails for an invalid policy, for UnsafeAcceptUnsigned, and after For: what a
 // reference stands for belongs to the call, not to the document.
 func (p Policy) MarshalJSON() ([]byte, error) {
+	if p.bound != nil {
+		return nil, policyErrorf("a policy after For has no JSON form: marshal it before")
+	}
+	return p.Document()
+}
+
+// Document is MarshalJSON without what For says: the bytes that Report.Policy is
+// the digest of.
+func (p Policy) Document() ([]byte, error) {
 	c, err := p.compile()
 	switch {
 	case err != nil:
 		return nil, err
 	case p.unsafe:
 		return nil, policyErrorf("UnsafeAcceptUnsigned has no JSON form")
-	case p.bound != nil:
-		return nil, policyErrorf("a policy after For has no JSON form: marshal it before")
 	}
 	return p.document(c)
 }

@@ -24,10 +24,34 @@ func (r Rule) everyone() []Principal {
 
 // Keys returns every key whose signatures the rule hears, for KeyVerifier; those
 // of denial lists too where the rule comes from Policy.Rule.
-func (r Rule) Keys() []crypto.PublicKey {
+func (r Rule) Keys() []crypto.PublicKey { return keysOf(r.everyone()) }
+
+// Issuers returns every issuer of whom the same holds. A caller who has no
+// Verifier for identities cannot enforce such a rule, and should say so rather
+// than report the artifact as unsigned.
+func (r Rule) Issuers() []string { return issuersOf(r.everyone()) }
+
+// Keys returns every key that the policy names, in whatever rule.
+func (p Policy) Keys() []crypto.PublicKey { return keysOf(p.everyone()) }
+
+// Issuers returns every issuer that the policy names, in whatever rule.
+func (p Policy) Issuers() []string { return issuersOf(p.everyone()) }
+
+func (p Policy) everyone() []Principal {
+	var all []Principal
+	for _, r := range p.Rules {
+		all = append(all, r.everyone()...)
+	}
+	for _, d := range p.Denials {
+		all = append(all, d.Signers...)
+	}
+	return all
+}
+
+func keysOf(list []Principal) []crypto.PublicKey {
 	var keys []crypto.PublicKey
 	var seen []string
-	for _, s := range r.everyone() {
+	for _, s := range list {
 		if a, err := s.party(); err == nil && a.pub != nil && !slices.Contains(seen, a.keyID) {
 			seen = append(seen, a.keyID)
 			keys = append(keys, a.pub)
@@ -36,12 +60,9 @@ func (r Rule) Keys() []crypto.PublicKey {
 	return keys
 }
 
-// Issuers returns every issuer of whom the same holds. A caller who has no Verifier
-// for identities cannot enforce such a rule, and should say so rather than
-// report the artifact as unsigned.
-func (r Rule) Issuers() []string {
+func issuersOf(list []Principal) []string {
 	var issuers []string
-	for _, s := range r.everyone() {
+	for _, s := range list {
 		if s.Issuer != "" && !slices.Contains(issuers, s.Issuer) {
 			issuers = append(issuers, s.Issuer)
 		}

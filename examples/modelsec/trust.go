@@ -146,14 +146,9 @@ func (x *trust) apply(client *modelsec.Client, policy provenance.Policy) (err er
 	if client.Bundles, err = x.evidence(); err != nil {
 		return err
 	}
-	var o sigstore.VerifierOptions
-	identities := false
-	for _, r := range policy.Rules {
-		identities = identities || len(r.Issuers()) > 0
-		o.Keys = append(o.Keys, r.Keys()...)
-	}
+	o := sigstore.VerifierOptions{Keys: policy.Keys()}
 	if len(x.roots) == 0 {
-		if identities {
+		if len(policy.Issuers()) > 0 {
 			return usagef("identities are proven under a trusted root: give --trusted-root F").
 				hinted("modelsec trusted-root --out DIR writes that of the public Sigstore instance")
 		}
