@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"debug/buildinfo"
 	"fmt"
 	"os"
 	"os/exec"
@@ -71,6 +72,17 @@ func output(ctx context.Context, path string, args ...string) string {
 		return ""
 	}
 	return strings.Join(strings.Fields(string(out)), " ")
+}
+
+// versionOf is what a tool says of its version, and the module that it was built
+// from where it is a Go program that knows: few tools do that are not built by
+// their authors.
+func versionOf(ctx context.Context, path string, args ...string) string {
+	said := output(ctx, path, args...)
+	if info, err := buildinfo.ReadFile(path); err == nil && info.Main.Version != "" {
+		said = strings.TrimSpace(fmt.Sprintf("%s, built from %s %s by %s", said, info.Main.Path, info.Main.Version, info.GoVersion))
+	}
+	return said
 }
 
 // moduleVersion is the version that this module requires of another.

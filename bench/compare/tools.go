@@ -23,7 +23,7 @@ func orasCLI(ctx context.Context, bin string) (contender, bool) {
 	}
 	return contender{
 		name: "oras", note: "the oras CLI with its defaults: plain, each blob hashed as it streams", stored: "plain",
-		version: output(ctx, path, "version"),
+		version: versionOf(ctx, path, "version"),
 		push: func(ref string, t *transfer) []command {
 			args := append([]string{"push", "--no-tty", "--plain-http", ref}, t.files...)
 			return []command{{path: path, dir: t.source, args: args}}
@@ -38,15 +38,15 @@ func orasCLI(ctx context.Context, bin string) (contender, bool) {
 func otherTools(ctx context.Context, k keys, ocicryptPush func(string, *transfer) []command) []contender {
 	var list []contender
 	if path, err := exec.LookPath("modctl"); err == nil {
-		list = append(list, modctl(path, output(ctx, path, "version")))
+		list = append(list, modctl(path, versionOf(ctx, path, "version")))
 	}
 	if path, err := exec.LookPath("kit"); err == nil {
-		list = append(list, kit(path, output(ctx, path, "version")))
+		list = append(list, kit(path, versionOf(ctx, path, "version")))
 	}
 	if path, err := exec.LookPath("skopeo"); err == nil {
 		list = append(list, contender{
 			name: "skopeo (ocicrypt)", note: "skopeo as the system has it, the artifact of the ocicrypt contender", stored: "ocicrypt",
-			version: output(ctx, path, "--version"), prepare: ocicryptPush, digests: true,
+			version: versionOf(ctx, path, "--version"), prepare: ocicryptPush, digests: true,
 			pull: func(ref string, t *transfer) []command {
 				return []command{{path: path, args: []string{"--insecure-policy", "copy", "--quiet", "--src-tls-verify=false",
 					"--decryption-key", k.jwePrivate, "docker://" + ref, "dir:" + t.target}}}
