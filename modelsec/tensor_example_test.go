@@ -54,7 +54,7 @@ func ExampleTensor_Slice() {
 	// mlp.up_proj.weight [8 4] of which [4 4]
 	// mlp.down_proj.weight [4 8] of which [4 4]
 	// norm.weight [4] of which [4]
-	// 1 request for 304 bytes
+	// 1 request for 288 bytes
 }
 
 // A server loads all tensors of a model into memory of its own.
