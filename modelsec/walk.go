@@ -47,8 +47,14 @@ type step struct {
 	artifact *artifact // nil where it was not resolved
 	report   *provenance.Report
 	problem  string // why there is no report
-	inputs   []provenance.Input
+	links    []link
 	done     bool
+}
+
+// link leads from an artifact to one of its inputs.
+type link struct {
+	provenance.Input
+	to *step // nil where the input is not looked at
 }
 
 func newWalk(p provenance.Policy, all bool) *walk {
@@ -88,15 +94,16 @@ func (a *artifact) evaluate(ctx context.Context, in *provenance.Evidence) (*prov
 	in.Denials = append(in.Denials, w.lists.proven...)
 	in.Rejected = append(in.Rejected, w.lists.rejected...)
 	s := a.step()
-	s.inputs = a.policy.Inputs(*in)
-	for _, input := range s.inputs {
+	for _, input := range a.policy.Inputs(*in) {
 		if input.Problem != "" || !input.Needed && !w.all {
+			s.links = append(s.links, link{Input: input})
 			continue
 		}
 		found, err := w.look(ctx, a, input)
 		if err != nil {
 			return nil, err
 		}
+		s.links = append(s.links, link{input, found})
 		in.Materials = append(in.Materials, provenance.MaterialReport{Repository: input.Repository, Manifest: input.Manifest,
 			Report: found.report, Problem: found.problem})
 	}

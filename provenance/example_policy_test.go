@@ -15,12 +15,12 @@ import (
 	"github.com/modelsec/modelsec-go/provenance"
 )
 
-// policyExamples are those of POLICY.md §9, by title.
+// policyExamples are those of POLICY.md §10, by title.
 func policyExamples(t testing.TB) map[string]provenance.Policy {
 	t.Helper()
 	text := string(must[[]byte](t)(os.ReadFile("../docs/POLICY.md")))
 	out := make(map[string]provenance.Policy)
-	for _, m := range regexp.MustCompile("(?s)\n### 9\\.\\d+ ([^\n]+)\n.*?```json\n(.*?)\n```").FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("(?s)\n### 10\\.\\d+ ([^\n]+)\n.*?```json\n(.*?)\n```").FindAllStringSubmatch(text, -1) {
 		p, err := provenance.ParsePolicy([]byte(m[2]))
 		if err != nil {
 			t.Errorf("%s: %v", m[1], err)
@@ -135,7 +135,7 @@ var exampleEvidence = map[string]func(t testing.TB, p provenance.Policy, in *pro
 	},
 }
 
-// TestPolicyExamplesAdmitAndRefuse exercises POLICY.md §9.
+// TestPolicyExamplesAdmitAndRefuse exercises POLICY.md §10.
 func TestPolicyExamplesAdmitAndRefuse(t *testing.T) {
 	examples := policyExamples(t)
 	if len(examples) < 10 || len(examples) != len(exampleEvidence) {

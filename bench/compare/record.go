@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -27,11 +26,7 @@ func (r *record) write(dir string, now time.Time) error {
 		return errors.New("nothing was measured: no scenario or verb of that name")
 	}
 	groups := r.groups()
-	return r.keep(dir, "", now, r.table(groups), groups)
-}
-
-// keep is write for a table that is made already.
-func (r *record) keep(dir, suffix string, now time.Time, table []byte, groups []*group) error {
+	table := r.table(groups)
 	os.Stdout.Write(table)
 	if dir == "" {
 		return nil
@@ -43,18 +38,11 @@ func (r *record) keep(dir, suffix string, now time.Time, table []byte, groups []
 	if err != nil {
 		return err
 	}
-	base := filepath.Join(dir, now.UTC().Format("2006-01-02")+"-"+r.Environment.Commit+suffix)
+	base := filepath.Join(dir, now.UTC().Format("2006-01-02")+"-"+r.Environment.Commit)
 	return errors.Join(
 		os.WriteFile(base+".json", lines, 0o644),
 		os.WriteFile(base+".md", table, 0o644),
 		os.WriteFile(base+".svg", plot(groups), 0o644))
-}
-
-// header is what stands above every table.
-func (e environment) header(w io.Writer) {
-	fmt.Fprintf(w, "Commit %s, %s, %s (%s), %s %s, %d cores, %d MiB, kernel %s, %s on %s, %d rounds. Load at the start: %s.\n",
-		e.Commit, e.Time, e.CPU, joinOr(e.Features, "no features listed"), e.OS, e.Arch, e.Cores, e.MemoryMiB, e.Kernel, e.Registry, e.Storage, e.Rounds, e.Load)
-	fmt.Fprintf(w, "Built with %s.\n", e.Go)
 }
 
 // lines is the environment and then every sample, each a line of JSON.
@@ -76,7 +64,9 @@ func (r *record) lines() ([]byte, error) {
 func (r *record) table(groups []*group) []byte {
 	var b bytes.Buffer
 	e := r.Environment
-	e.header(&b)
+	fmt.Fprintf(&b, "Commit %s, %s, %s (%s), %s %s, %d cores, %d MiB, kernel %s, %s on %s, %d rounds. Load at the start: %s.\n",
+		e.Commit, e.Time, e.CPU, joinOr(e.Features, "no features listed"), e.OS, e.Arch, e.Cores, e.MemoryMiB, e.Kernel, e.Registry, e.Storage, e.Rounds, e.Load)
+	fmt.Fprintf(&b, "Built with %s.\n", e.Go)
 	for _, g := range groups {
 		fmt.Fprintf(&b, "\n### %s: %s\n\n", title(g.verb), g.model)
 		b.WriteString("| | seconds (least – most) | × oras | MB/s | CPU s/GiB | peak MiB | others' CPU |\n|---|---|---|---|---|---|---|\n")

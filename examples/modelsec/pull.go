@@ -19,7 +19,10 @@ pull. It prints the reference with the digest that was judged; give that to pull
 and no tag can move in between.
 
 --deep reads the whole content as well and compares it with every digest. No key
-is needed for that.`
+is needed for that.
+
+--evidence makes the decision of a file again that export wrote, from nothing but
+the file. Its policy and its trusted roots are used unless flags give others.`
 
 const pullLong = `pull fetches a model that a policy admits. The directory must be absent or empty,
 and shows nothing before every byte was verified. A pull that was interrupted goes
@@ -37,18 +40,29 @@ type readResult struct {
 func (t *tool) verifyCommand() *cobra.Command {
 	var x trust
 	var deep bool
+	var evidence string
 	c := &cobra.Command{
 		Use:     "verify REF",
 		Short:   "Say whether a policy admits a model",
 		Long:    verifyLong,
 		Example: "  modelsec verify registry.example.com/team/llama:v3 --key signing.pub",
-		Args:    cobra.ExactArgs(1),
+		Args: func(c *cobra.Command, args []string) error {
+			if evidence != "" {
+				return cobra.NoArgs(c, args)
+			}
+			return cobra.ExactArgs(1)(c, args)
+		},
 		RunE: func(c *cobra.Command, args []string) error {
+			if evidence != "" {
+				return t.verifyEvidence(c.Context(), evidence, x)
+			}
 			return t.verify(c.Context(), args[0], x, deep)
 		},
 	}
 	x.define(c)
+	c.Flags().StringVar(&evidence, "evidence", "", "evidence `file` to judge again, instead of a reference")
 	c.Flags().BoolVar(&deep, "deep", false, "read the whole content and compare it with every digest")
+	c.MarkFlagsMutuallyExclusive("evidence", "deep")
 	return c
 }
 

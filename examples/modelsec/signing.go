@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 
@@ -14,7 +15,10 @@ import (
 	"github.com/modelsec/modelsec-go/provenance/sigstore"
 )
 
-const maxRootFile = 1 << 20
+const (
+	maxTokenFile = 64 << 10
+	maxRootFile  = 1 << 20
+)
 
 // signFlags are the flags by which a verb signs.
 type signFlags struct {
@@ -102,9 +106,6 @@ func (s *signFlags) identityToken(ctx context.Context, audience string) (string,
 		}
 		return token, nil
 	}
-	token, err := cosign.TokenFile(s.token)(ctx, audience)
-	if err != nil {
-		return "", usage(err)
-	}
-	return token, nil
+	b, err := readFile(s.token, maxTokenFile)
+	return string(bytes.TrimSpace(b)), err
 }
