@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/registry"
@@ -46,6 +48,11 @@ type Client struct {
 	// Bundles are attestations that the caller has, whatever the registry
 	// lists; those of other artifacts are ignored.
 	Bundles []*provenance.Bundle
+
+	// GrantDigests are grants to read before those that the registry lists: the
+	// digests that Grant returned. They are found behind a flood of others;
+	// those of other artifacts are ignored.
+	GrantDigests []digest.Digest
 
 	// Floors remembers the highest sequence seen of every model. Nil: the
 	// policy's MinSequence and the expiry of releases are the only protection

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,40 +124,6 @@ func junkGrants(t *testing.T, s shelf, d ocispec.Descriptor, n int, keyID string
 			junk.Recipients[0].KeyID = fmt.Sprintf("%032x", i)
 		}
 		s.attach(d, grantType, s.blob(grantType, must(junk.Encode())))
-	}
-}
-
-// TestFloodOfGrantsCostsAServiceNothing is K14.
-func TestFloodOfGrantsCostsAServiceNothing(t *testing.T) {
-	p := newParty(t)
-	memory := registry.NewMemory()
-	d := push(t, p.client(memory), tagged, small(), p.options(p.recipients()))
-	s := openShelf(t, memory, repository)
-	good := must(encrypt.ParseGrant(s.read(s.manifest(s.referrers(d, grantType)[0]).Layers[0])))
-	junkGrants(t, s, d, 5000, good.Recipients[0].KeyID)
-
-	var fetched atomic.Int64
-	counting := &evil{Opener: memory, before: func(_ context.Context, op, _ string) error {
-		fetched.Add(1)
-		return nil
-	}}
-	remote := &service{Identity: p.identity}
-	for name, id := range map[string]encrypt.Identity{"service": remote, "local key": p.identity} {
-		c := p.client(counting)
-		c.Identities = []encrypt.Identity{id}
-		m, err := c.Open(t.Context(), tagged, p.policy())
-		if err != nil {
-			t.Errorf("the flood keeps a %s from the grant: %v", name, err)
-			continue
-		}
-		m.Close()
-	}
-	if n := remote.calls.Load(); n > 4 {
-		t.Errorf("the service was called %d times, want at most 4", n)
-	}
-	// Each of both reads every grant once, and some to look for attestations.
-	if n := fetched.Load(); n > 2*(2*5000+1200) {
-		t.Errorf("%d requests were made", n)
 	}
 }
 

@@ -100,7 +100,12 @@ func fetchGrant(ctx context.Context, store registry.Store, d, subject ocispec.De
 // grants reads the grants of an artifact, a batch at a time, until use says to
 // stop. Documents of other artifacts are not handed out.
 func (a *artifact) grants(ctx context.Context, b encrypt.Binding, use func([]*grantRecord) (stop bool)) error {
-	for batch := range slices.Chunk(a.referrers.grantCandidates(), grantBatch) {
+	named := a.named(ctx)
+	candidates := slices.DeleteFunc(a.referrers.grantCandidates(), func(d ocispec.Descriptor) bool {
+		return slices.ContainsFunc(named, func(n ocispec.Descriptor) bool { return n.Digest == d.Digest })
+	})
+	candidates = slices.Concat(named, candidates)
+	for batch := range slices.Chunk(candidates, grantBatch) {
 		found := make([]*grantRecord, len(batch))
 		var fetches sync.WaitGroup
 		for i, d := range batch {
@@ -116,6 +121,16 @@ func (a *artifact) grants(ctx context.Context, b encrypt.Binding, use func([]*gr
 		}
 	}
 	return nil
+}
+
+// named are the grants that the client was told of, as far as they are here.
+func (a *artifact) named(ctx context.Context) (out []ocispec.Descriptor) {
+	for _, d := range a.c.GrantDigests {
+		if desc, err := a.store.Resolve(ctx, string(d)); err == nil {
+			out = append(out, desc)
+		}
+	}
+	return out
 }
 
 // allGrants is grants for callers that hold what they are handed.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/modelsec/modelsec-go/provenance"
@@ -26,19 +27,34 @@ const (
 // claims each to be. The claim only decides what is looked at first.
 type listing struct {
 	bundles, grants, unknown []ocispec.Descriptor
-	truncated                bool
+	seen                     map[godigest.Digest]bool
+	flooded                  bool // there is more than is listed
 }
 
 func listReferrers(ctx context.Context, store registry.Store, subject ocispec.Descriptor) (*listing, error) {
-	l := &listing{}
-	for d, err := range store.Referrers(ctx, subject, "") {
-		switch {
-		case errors.Is(err, registry.ErrLimit):
-			// A flooded listing must not hide what comes before the flood.
-			l.truncated = true
-			return l, nil
-		case err != nil:
+	l := &listing{seen: make(map[godigest.Digest]bool)}
+	err := l.add(ctx, store, subject, "")
+	if !errors.Is(err, registry.ErrLimit) {
+		return l, err
+	}
+	l.flooded = true
+	// A flood must not hide what comes before it, nor, where the registry
+	// filters, what is of another type.
+	for _, artifactType := range []string{provenance.BundleMediaType, grantArtifactType} {
+		if err := l.add(ctx, store, subject, artifactType); err != nil && !errors.Is(err, registry.ErrLimit) {
 			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// add lists the referrers of one type, or all.
+func (l *listing) add(ctx context.Context, store registry.Store, subject ocispec.Descriptor, artifactType string) error {
+	for d, err := range store.Referrers(ctx, subject, artifactType) {
+		switch {
+		case err != nil:
+			return err
+		case l.seen[d.Digest]:
 		case d.ArtifactType == provenance.BundleMediaType:
 			l.bundles = append(l.bundles, d)
 		case d.ArtifactType == grantArtifactType:
@@ -48,13 +64,21 @@ func listReferrers(ctx context.Context, store registry.Store, subject ocispec.De
 			// under the type of their empty config.
 			l.unknown = append(l.unknown, d)
 		}
+		l.seen[d.Digest] = true
 	}
-	return l, nil
+	return nil
 }
 
-// bundleCandidates are the referrers to read for attestations, in order.
+// bundleCandidates are the referrers to read for attestations, in order. Of a
+// flood they are both ends: most registries list in order of arrival, so what
+// was there before it is at one, and what came after it at the other.
 func (l *listing) bundleCandidates() []ocispec.Descriptor {
-	all := slices.Concat(l.bundles, l.unknown, l.grants)
+	const half = maxReferrersRead / 2
+	bundles := l.bundles
+	if n := len(bundles); n > maxReferrersRead {
+		bundles = slices.Concat(bundles[:half], bundles[n-half:])
+	}
+	all := slices.Concat(bundles, l.unknown, l.grants)
 	return all[:min(len(all), maxReferrersRead)]
 }
 

@@ -173,7 +173,10 @@ func sign(ctx context.Context, s provenance.Signer, st provenance.Statement, man
 // referrers by tag may answer from a replica that is behind.
 const readBackAttempts = 6
 
-var errNotListed = errors.New("the registry does not list the attestations that were pushed; no tag was moved")
+var (
+	errNotListed = errors.New("the registry does not list the attestations that were pushed; no tag was moved")
+	errFlooded   = fmt.Errorf("%w: so much is listed that what was pushed is not found: readers must name its digest, or somebody must delete the rest", ErrLimit)
+)
 
 // readBack waits until the registry lists all of the referrers. K47.
 func readBack(ctx context.Context, store registry.Store, subject ocispec.Descriptor, want []ocispec.Descriptor) error {
@@ -181,18 +184,15 @@ func readBack(ctx context.Context, store registry.Store, subject ocispec.Descrip
 		if err := pause(ctx, attempt); err != nil {
 			return err
 		}
-		missing := make(map[godigest.Digest]bool)
-		for _, d := range want {
-			missing[d.Digest] = true
+		listed, err := listReferrers(ctx, store, subject)
+		if err != nil {
+			return err
 		}
-		for d, err := range store.Referrers(ctx, subject, "") {
-			if err != nil {
-				return err
-			}
-			delete(missing, d.Digest)
-		}
-		if len(missing) == 0 {
+		switch {
+		case !slices.ContainsFunc(want, func(d ocispec.Descriptor) bool { return !listed.seen[d.Digest] }):
 			return nil
+		case listed.flooded:
+			return fmt.Errorf("%w: %s", errFlooded, want[len(want)-1].Digest)
 		}
 	}
 	return &registry.Error{Op: "list referrers", Reference: string(subject.Digest), Err: errNotListed}
