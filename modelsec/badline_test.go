@@ -148,6 +148,7 @@ func TestPullOverABadLineIsWholeAndThrifty(t *testing.T) {
 		}{
 			{"EachConnectionIsCutEvery20MiB", pullOverCutConnection},
 			{"TheWholeLineIsCutEvery20MiB", pullOverCutLine},
+			{"TheWholeLineIsCutEveryThreeSegments", pullOverFrayedLine},
 			{"RangesAreAnsweredWith200", pullWithoutRanges},
 			{"RedirectToASecondHost", pullFromASecondHost},
 			{"AddressesThatLive5Seconds", pullFromExpiringAddresses},
@@ -172,8 +173,14 @@ func pullOverCutConnection(t *testing.T, b *bulk, profile string) {
 }
 
 // pullOverCutLine has all connections break together.
-func pullOverCutLine(t *testing.T, b *bulk, profile string) {
-	l := &line{every: 20 << 20, whole: true}
+func pullOverCutLine(t *testing.T, b *bulk, profile string) { b.overCutLine(t, profile, 20<<20) }
+
+// pullOverFrayedLine has a line on which sixteen streams never get a segment
+// through before it breaks: there must be fewer.
+func pullOverFrayedLine(t *testing.T, b *bulk, profile string) { b.overCutLine(t, profile, 3<<20) }
+
+func (b *bulk) overCutLine(t *testing.T, profile string, every int64) {
+	l := &line{every: every, whole: true}
 	b.pull(t, remote(), over(t, l, b.server), profile)
 	if least := int(b.size / l.every); l.cuts < least {
 		t.Errorf("%d connections broke, want at least %d", l.cuts, least)

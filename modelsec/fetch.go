@@ -28,6 +28,7 @@ type job struct {
 	layer   int
 	wanted  []int64
 	attempt int
+	moved   int64   // what the fetch had delivered when the job last failed
 	source  *source // who is asked; nil while queued
 	whole   bool    // by reading the layer from its beginning
 }
@@ -37,12 +38,15 @@ type job struct {
 // memory is that much a stream and nothing waits between network and disk.
 type fetcher struct {
 	*content
+	note    sink // nil: not wanted
 	deliver sink
 
 	mu      sync.Mutex
 	changed *sync.Cond
 	queue   []job
 	busy    int
+	width   int   // streams that may be busy: fewer where a line breaks before a segment is through
+	moved   int64 // segments delivered
 	err     error
 	cancel  context.CancelFunc
 }
@@ -51,9 +55,15 @@ type fetcher struct {
 // deliver exactly once, in any order. The first failure that asking again does
 // not cure ends it. wanted is indexed by layer.
 func (t *content) fetch(outer context.Context, wanted [][]int64, deliver sink) error {
+	return t.fetchNoting(outer, wanted, nil, deliver)
+}
+
+// fetchNoting is fetch for who wants to see the segments as they were stored,
+// too, before they are decrypted.
+func (t *content) fetchNoting(outer context.Context, wanted [][]int64, note, deliver sink) error {
 	ctx, cancel := context.WithCancel(outer)
 	defer cancel()
-	f := &fetcher{content: t, deliver: deliver, cancel: cancel}
+	f := &fetcher{content: t, deliver: deliver, cancel: cancel, width: maxStreams}
 	f.changed = sync.NewCond(&f.mu)
 	defer t.sources.enter(f)()
 	if f.queue = t.jobs(wanted); len(f.queue) == 0 {
@@ -133,7 +143,7 @@ func (f *fetcher) next() (job, bool) {
 		if f.err != nil || len(f.queue) == 0 && f.busy == 0 {
 			return job{}, false
 		}
-		if len(f.queue) > 0 {
+		if len(f.queue) > 0 && f.busy < f.width {
 			j := f.queue[0]
 			src, whole, ok := f.sources.pick(f.ranged(j))
 			if ok {
@@ -177,20 +187,29 @@ func (f *fetcher) done(j job, left []int64, err error) {
 	defer f.mu.Unlock()
 	defer f.changed.Broadcast()
 	f.busy--
+	f.moved += int64(len(j.wanted) - len(left))
 	switch {
-	case f.err != nil || err == nil:
+	case f.err != nil:
+		return
+	case err == nil:
+		f.width = min(f.width+1, maxStreams)
 		return
 	case again:
 	case !curable(err):
 		f.err = err
 	case len(left) < len(j.wanted):
 		j.attempt = 0 // a line that breaks again and again still moves on
-	default:
-		limit := fetchAttempts
-		if errors.Is(err, ErrDigest) {
-			limit = digestAttempts
+	case errors.Is(err, ErrDigest):
+		if j.attempt++; j.attempt >= digestAttempts {
+			f.err = err
 		}
-		if j.attempt++; j.attempt >= limit {
+	default:
+		f.width = max(1, f.width/2)
+		if f.moved > j.moved {
+			j.attempt = 0 // others have got on
+		}
+		j.moved = f.moved
+		if j.attempt++; j.attempt >= fetchAttempts {
 			f.err = err
 		}
 	}
