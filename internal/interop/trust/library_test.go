@@ -160,20 +160,7 @@ func TestVerifierRefusesWithoutLogOrTime(t *testing.T) {
 	s := sigstoreStack(t)
 	b, v := s.sign(t, s.issuer.person(person)), s.verifier(t)
 	for _, member := range []string{"tlogEntries", "timestampVerificationData"} {
-		var doc map[string]json.RawMessage
-		if err := json.Unmarshal(b.Bytes(), &doc); err != nil {
-			t.Fatal(err)
-		}
-		doc["verificationMaterial"] = without(t, doc["verificationMaterial"], member)
-		text, err := json.Marshal(doc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		short, err := provenance.ParseBundle(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := v.Verify(t.Context(), short); !errors.Is(err, provenance.ErrSignature) {
+		if _, err := v.Verify(t.Context(), lacking(t, b, member)); !errors.Is(err, provenance.ErrSignature) {
 			t.Errorf("without %s: got %v", member, err)
 		}
 	}
