@@ -40,6 +40,13 @@ type Client struct {
 	// Identities open encrypted artifacts. They are tried in order.
 	Identities []encrypt.Identity
 
+	// KeyLifetime keeps data keys in locked memory for so long after they were
+	// unwrapped, at most 64, so that a version is opened again without asking
+	// its key service, also while that is down. Every Open judges the policy,
+	// and the expiry of the grant holds; a grant that is revoked meanwhile opens
+	// until then. Zero: no key outlives its Model.
+	KeyLifetime time.Duration
+
 	// Verifiers verify signatures by identities of an issuer. Keys that a
 	// policy names are verified without one. Where a policy names an issuer
 	// and none is here, Open fails with ErrConfig.
@@ -91,6 +98,7 @@ type Client struct {
 	lanes   chan struct{}
 	current registry.Opener
 	cache   *diskCache // nil: none
+	keys    keyCache
 }
 
 // Floors is local state against rollback: a hint, since whoever can write it
@@ -119,6 +127,7 @@ func (c *Client) init() {
 		if c.current == nil {
 			c.current = &registry.Client{}
 		}
+		c.keys.lifetime = c.KeyLifetime
 		if c.CacheDir == "" {
 			return
 		}

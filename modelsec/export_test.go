@@ -23,3 +23,10 @@ func (c *Client) Held() (held, lent int64) {
 	defer c.budget.mu.Unlock()
 	return c.budget.held, c.budget.lent
 }
+
+// KeptKeys is how many data keys a client holds beside its models.
+func KeptKeys(c *Client) int {
+	c.keys.mu.Lock()
+	defer c.keys.mu.Unlock()
+	return len(c.keys.kept)
+}

@@ -211,12 +211,17 @@ func (m *Model) unlock(ctx context.Context, names []string) error {
 	}
 	ring := &keyring{content: m.content, want: names}
 	defer ring.close()
-	err = m.unwrap(ctx, b, ring)
+	reason := "data key unwrapped"
+	if key, entry := m.c.keys.get(b, m.c.now()); key != nil {
+		ring.take(key, entry)
+		reason = "data key taken, which was unwrapped before"
+	} else if err = m.unwrap(ctx, b, ring); err == nil && ring.whole != nil {
+		m.c.keys.put(b, ring.whole, ring.entry)
+	}
 	m.key, m.entry = ring.whole, ring.entry
 	if err == nil {
 		err = ring.unlock(b)
 	}
-	reason := "data key unwrapped"
 	if ring.whole == nil {
 		reason = fmt.Sprintf("keys of %d files unwrapped", len(m.content.files))
 	}
