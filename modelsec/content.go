@@ -29,6 +29,7 @@ type content struct {
 	index   *index.Index
 	layers  []ocispec.Descriptor
 	files   []index.File
+	partial bool // files are not all of the artifact
 	pieces  [][]index.Piece
 	openers []*encrypt.PartOpener // nil in the plain profile
 	held    int64                 // bytes of the client's budget

@@ -163,12 +163,12 @@ func TestMemfdChangedBeforeTheSealIsRefused(t *testing.T) {
 // flipMemfd changes a byte that was written to a file in memory.
 func flipMemfd(t *testing.T) (changed bool) {
 	for _, f := range memfdsOpen(t) {
+		defer f.Close()
 		b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<30))
-		if at := bytes.IndexFunc(b, func(r rune) bool { return r != 0 }); err == nil && at >= 0 {
+		if at := bytes.IndexFunc(b, func(r rune) bool { return r != 0 }); err == nil && at >= 0 && !changed {
 			_, err := f.WriteAt([]byte{b[at] ^ 1}, int64(at))
-			changed = changed || err == nil
+			changed = err == nil
 		}
-		f.Close()
 	}
 	return changed
 }

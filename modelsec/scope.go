@@ -145,6 +145,7 @@ func (t *content) only(names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
+	t.partial = true
 	for _, name := range names {
 		if !slices.ContainsFunc(t.files, func(f index.File) bool { return f.Path == name }) {
 			return fmt.Errorf("%w: the model has no file %q", fs.ErrNotExist, clip(name))

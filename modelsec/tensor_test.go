@@ -191,7 +191,7 @@ func TestShardIndexMustAgreeWithHeaders(t *testing.T) {
 		"beside others":           {index: right, add: map[string][]byte{"consolidated.safetensors": tensorFile(3, weights{"a", []int64{2}})}},
 		"in another directory":    {index: right, add: map[string][]byte{"x/model-00003-of-00003.safetensors": tensorFile(3, weights{"a", []int64{2}})}},
 		"tensor in another file":  {index: strings.Replace(right, `"b":"`+one, `"b":"`+two, 1), want: "does not list it"},
-		"missing shard":           {index: strings.Replace(right, two, "model-00003-of-00002.safetensors", 1), want: "no safetensors file"},
+		"missing shard":           {index: strings.Replace(right, two, "model-00003-of-00002.safetensors", 1), want: "does not have"},
 		"extra shard":             {index: right, add: map[string][]byte{"model-00003-of-00002.safetensors": tensorFile(3, weights{"d", []int64{2}})}, want: "not in the index"},
 		"extra shard, no tensors": {index: right, add: map[string][]byte{"model-00003-of-00002.safetensors": tensorFile(3)}, want: "not in the index"},
 		"unknown tensor":          {index: strings.Replace(right, `"c"`, `"d"`, 1), want: "does not list it"},
@@ -222,6 +222,33 @@ func TestShardIndexMustAgreeWithHeaders(t *testing.T) {
 			}
 			refused(t, err, modelsec.ErrFormat)
 			contains(t, err, `"model.safetensors.index.json"`, c.want)
+		})
+	}
+}
+
+// TestOpenedShardsAreComparedWithTheIndex: who opens one shard and the index is
+// told where the index is wrong about that shard, and no more.
+func TestOpenedShardsAreComparedWithTheIndex(t *testing.T) {
+	one, two := "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+	p := newParty(t)
+	for name, want := range map[string]error{"c": nil, "b": modelsec.ErrFormat} {
+		t.Run(name, func(t *testing.T) {
+			memory := registry.NewMemory()
+			push(t, p.client(memory), tagged, model(map[string][]byte{
+				one: tensorFile(1, weights{"a", []int64{3}}, weights{"b", []int64{4}}), two: tensorFile(2, weights{"c", []int64{5}}),
+				"model.safetensors.index.json": []byte(`{"weight_map":{"a":"` + one + `","` + name + `":"` + two + `"` + map[string]string{"c": `,"b":"` + one + `"`}[name] + `}}`),
+			}), p.options(nil))
+			m, err := p.client(memory).OpenFiles(t.Context(), tagged, p.policy(), one, "model.safetensors.index.json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			list, err := m.Tensors(t.Context())
+			if want != nil {
+				refused(t, err, want)
+			} else if err != nil || len(list) != 2 {
+				t.Errorf("got %v, %v", list, err)
+			}
 		})
 	}
 }

@@ -41,7 +41,8 @@ type tensorList struct {
 // Tensors lists the tensors of all .safetensors and .gguf files, in the order
 // of the files and then of their offsets. Only the headers are fetched, and
 // only verified bytes are looked at. Where there is a *.safetensors.index.json
-// it must say the same as the headers.
+// it must say the same as the headers; shards that [Client.OpenFiles] did not
+// open are left out of that.
 //
 // The list is read once and kept, some 400 bytes a tensor of the client's
 // MemoryLimit; the caller may change the copy that it gets. A model without
@@ -190,8 +191,13 @@ func (m *Model) checkShardIndex(ctx context.Context, op *operation, file int, by
 		at := path.Join(dir, shard)
 		left, ok := shards[at]
 		if !ok {
-			if _, err := m.file(at); err != nil || !fs.ValidPath(shard) || !strings.HasSuffix(at, safetensorsSuffix) {
-				return fmt.Errorf("%w: tensor %q is said to be in %q, which is no safetensors file of the model", tensor.ErrFormat, tensor.Clip(name), tensor.Clip(shard))
+			if !fs.ValidPath(shard) || !strings.HasSuffix(at, safetensorsSuffix) {
+				return fmt.Errorf("%w: tensor %q is said to be in %q, which is no safetensors file", tensor.ErrFormat, tensor.Clip(name), tensor.Clip(shard))
+			}
+			if _, err := m.file(at); err != nil && m.content.partial {
+				return nil // the caller did not open that shard
+			} else if err != nil {
+				return fmt.Errorf("%w: tensor %q is said to be in %q, which the model does not have", tensor.ErrFormat, tensor.Clip(name), tensor.Clip(shard))
 			}
 			left = make(map[string]bool)
 			for _, t := range byFile[at] {

@@ -16,6 +16,9 @@ import (
 // orasVersion is what -install builds.
 const orasVersion = "v1.3.3"
 
+// workerWithoutLanes is the worker that hashes with the standard library alone.
+const workerWithoutLanes = "worker-nolanes"
+
 // build makes the programs of this module, in a directory that the caller
 // removes.
 func build(ctx context.Context, install bool) (bin string, err error) {
@@ -28,6 +31,9 @@ func build(ctx context.Context, install bool) (bin string, err error) {
 		}
 	}()
 	if err := goTool(ctx, "", "build", "-o", bin+string(filepath.Separator), "./registry", "./worker", "./ocicrypt"); err != nil {
+		return "", err
+	}
+	if err := goTool(ctx, "", "build", "-tags", "nolanes", "-o", filepath.Join(bin, workerWithoutLanes), "./worker"); err != nil {
 		return "", err
 	}
 	if _, err := exec.LookPath("oras"); err == nil || !install {

@@ -44,19 +44,22 @@ const baseline = "oras"
 // contenders lists who takes part: what is built here, and which tools are on
 // PATH.
 func contenders(ctx context.Context, bin string, k keys) []contender {
-	worker := filepath.Join(bin, "worker")
 	ocicrypt := filepath.Join(bin, "ocicrypt")
-	task := func(name string, extra ...string) func(string, *transfer) []command {
+	run := func(program, name string, extra ...string) func(string, *transfer) []command {
 		return func(ref string, t *transfer) []command {
 			dir := t.target
 			if name == "modelsec-push" || name == "oras-push" {
 				dir = t.source
 			}
 			args := append([]string{name, "-ref", ref, "-dir", dir}, extra...)
-			return []command{{path: worker, args: args}}
+			return []command{{path: filepath.Join(bin, program), args: args}}
 		}
 	}
+	task := func(name string, extra ...string) func(string, *transfer) []command {
+		return run("worker", name, extra...)
+	}
 	plainPush := task("modelsec-push", "-signer", k.signer)
+	encryptedPush := task("modelsec-push", "-signer", k.signer, "-recipient", k.recipient)
 	ocicryptPush := func(ref string, t *transfer) []command {
 		return []command{{path: ocicrypt, args: []string{"push", "-ref", ref, "-dir", t.source, "-key", k.jwePublic}}}
 	}
@@ -67,8 +70,15 @@ func contenders(ctx context.Context, bin string, k keys) []contender {
 		},
 		{
 			name: "modelsec encrypted", note: "this library: also encrypted, decrypted while pulling", stored: "encrypted", profile: true,
-			push: task("modelsec-push", "-signer", k.signer, "-recipient", k.recipient),
-			pull: task("modelsec-pull", "-trust", k.trust, "-identity", k.identity),
+			push: encryptedPush, pull: task("modelsec-pull", "-trust", k.trust, "-identity", k.identity),
+		},
+		{
+			name: "without lanes plain", note: "modelsec plain, built with the tag nolanes: SHA-256 of the standard library", stored: "plain",
+			prepare: plainPush, pull: run(workerWithoutLanes, "modelsec-pull", "-trust", k.trust),
+		},
+		{
+			name: "without lanes encrypted", note: "modelsec encrypted, built so", stored: "encrypted",
+			prepare: encryptedPush, pull: run(workerWithoutLanes, "modelsec-pull", "-trust", k.trust, "-identity", k.identity),
 		},
 	}
 	if c, ok := orasCLI(ctx, bin); ok {

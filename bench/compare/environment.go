@@ -62,10 +62,15 @@ func describe(ctx context.Context, o options, list []contender) environment {
 	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
 		e.MemoryMiB = meminfo(b, "MemTotal") >> 20
 	}
-	for _, c := range list {
-		e.Contenders = append(e.Contenders, contenderInfo{c.name, c.note, c.version})
-	}
+	e.Contenders = describeContenders(list)
 	return e
+}
+
+func describeContenders(list []contender) (out []contenderInfo) {
+	for _, c := range list {
+		out = append(out, contenderInfo{c.name, c.note, c.version})
+	}
+	return out
 }
 
 func features(flags []string) (found []string) {

@@ -36,6 +36,7 @@ type options struct {
 	profile    string
 	install    bool
 	patience   time.Duration
+	scale      string
 }
 
 func main() {
@@ -51,6 +52,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "results", "directory for samples, table and plot; empty: print the table only")
 	flag.StringVar(&o.profile, "profile", "", "directory for processor profiles of this library, one more run each")
 	flag.BoolVar(&o.install, "install", false, "build the oras CLI "+orasVersion+" where none is on PATH")
+	flag.StringVar(&o.scale, "scale", "", "sizes, as in 64MiB,1GiB: instead of the scenarios, one file of each size by this library alone, and whether memory and work a byte stay what they are; with -work on a disk")
 	flag.DurationVar(&o.patience, "patience", 0, "before each sample, wait up to this long for the machine to be idle")
 	flag.Parse()
 
@@ -92,6 +94,9 @@ func run(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("no contender is called %q", o.contenders)
 	}
 	record := &record{Environment: describe(ctx, o, r.contenders)}
+	if o.scale != "" {
+		return r.scale(ctx, record)
+	}
 	for _, s := range scenarios(int64(o.size)) {
 		if !selected(o.scenarios, s.name) {
 			continue

@@ -13,7 +13,7 @@ import (
 // Measures of the plot in pixels.
 const (
 	plotWidth  = 760
-	plotLeft   = 150 // names
+	plotLeft   = 180 // names
 	plotRight  = 150 // numbers
 	plotRow    = 24
 	plotBar    = 14
@@ -68,7 +68,7 @@ func (g *group) draw(b *bytes.Buffer, y int) {
 // class colours what is ours, what nobody can beat, and the others.
 func class(contender string) string {
 	switch {
-	case strings.HasPrefix(contender, "modelsec"):
+	case strings.HasPrefix(contender, "modelsec"), strings.HasPrefix(contender, "without lanes"):
 		return "ours"
 	case strings.HasSuffix(contender, "floor"):
 		return "floor"

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -26,7 +27,11 @@ func (r *record) write(dir string, now time.Time) error {
 		return errors.New("nothing was measured: no scenario or verb of that name")
 	}
 	groups := r.groups()
-	table := r.table(groups)
+	return r.keep(dir, "", now, r.table(groups), groups)
+}
+
+// keep is write for a table that is made already.
+func (r *record) keep(dir, suffix string, now time.Time, table []byte, groups []*group) error {
 	os.Stdout.Write(table)
 	if dir == "" {
 		return nil
@@ -38,11 +43,18 @@ func (r *record) write(dir string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	base := filepath.Join(dir, now.UTC().Format("2006-01-02")+"-"+r.Environment.Commit)
+	base := filepath.Join(dir, now.UTC().Format("2006-01-02")+"-"+r.Environment.Commit+suffix)
 	return errors.Join(
 		os.WriteFile(base+".json", lines, 0o644),
 		os.WriteFile(base+".md", table, 0o644),
 		os.WriteFile(base+".svg", plot(groups), 0o644))
+}
+
+// header is what stands above every table.
+func (e environment) header(w io.Writer) {
+	fmt.Fprintf(w, "Commit %s, %s, %s (%s), %s %s, %d cores, %d MiB, kernel %s, %s on %s, %d rounds. Load at the start: %s.\n",
+		e.Commit, e.Time, e.CPU, joinOr(e.Features, "no features listed"), e.OS, e.Arch, e.Cores, e.MemoryMiB, e.Kernel, e.Registry, e.Storage, e.Rounds, e.Load)
+	fmt.Fprintf(w, "Built with %s.\n", e.Go)
 }
 
 // lines is the environment and then every sample, each a line of JSON.
@@ -64,9 +76,7 @@ func (r *record) lines() ([]byte, error) {
 func (r *record) table(groups []*group) []byte {
 	var b bytes.Buffer
 	e := r.Environment
-	fmt.Fprintf(&b, "Commit %s, %s, %s (%s), %s %s, %d cores, %d MiB, kernel %s, %s on %s, %d rounds. Load at the start: %s.\n",
-		e.Commit, e.Time, e.CPU, joinOr(e.Features, "no features listed"), e.OS, e.Arch, e.Cores, e.MemoryMiB, e.Kernel, e.Registry, e.Storage, e.Rounds, e.Load)
-	fmt.Fprintf(&b, "Built with %s.\n", e.Go)
+	e.header(&b)
 	for _, g := range groups {
 		fmt.Fprintf(&b, "\n### %s: %s\n\n", title(g.verb), g.model)
 		b.WriteString("| | seconds (least – most) | × oras | MB/s | CPU s/GiB | peak MiB | others' CPU |\n|---|---|---|---|---|---|---|\n")

@@ -318,7 +318,6 @@ func TestHelpersThatMisbehave(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, c := newBackend(t, "built with Main")
-			h := open(t, c, "ours")
 			// The same helper turns odd.
 			script := b.file("odd")
 			text := "#!/bin/sh\ncat >/dev/null\nprintf %s \"$OUT\"\n[ -z \"$ERR\" ] || { echo \"$ERR\" >&2; exit 3; }\n"
@@ -326,7 +325,7 @@ func TestHelpersThatMisbehave(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.Path, c.Env = script, append(c.Env, "OUT="+test.out, "ERR="+test.stderr)
-			h = open(t, c, "ours")
+			h := open(t, c, "ours")
 			if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
 				t.Fatal(err)
 			}

@@ -18,7 +18,7 @@ var variables = map[string][]string{
 	"age":      {"AGE_*"},
 	"awskms":   {"AWS_*"},
 	"azurekms": {"AZURE_*", "IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT", "IMDS_ENDPOINT", "MSI_ENDPOINT", "MSI_SECRET"},
-	"cdh":      {"CDH_*"},
+	"cdh":      {},
 	"gcpkms":   {"GOOGLE_*", "CLOUDSDK_*", "GCE_METADATA_*"},
 	"pkcs11":   {"PKCS11_*", "SOFTHSM2_CONF"},
 }

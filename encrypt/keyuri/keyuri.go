@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/encrypt/keyhelper"
@@ -122,7 +123,15 @@ func open(ctx context.Context, name, key string) (Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return keyhelper.Open(ctx, keyhelper.Config{Path: path, Env: environment(name)}, key)
+	return keyhelper.Open(ctx, config(name, path), key)
+}
+
+func config(name, path string) keyhelper.Config {
+	c := keyhelper.Config{Path: path, Env: environment(name)}
+	if name == "age" {
+		c.Timeout = time.Minute // somebody may have to touch a token
+	}
+	return c
 }
 
 func lookup(name string) (string, error) {
@@ -150,7 +159,7 @@ func openOCICrypt(_ context.Context, uri string) (Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return keyhelper.OCICrypt(keyhelper.Config{Path: path, Env: environment(name)}, name, parameter)
+	return keyhelper.OCICrypt(config(name, path), name, parameter)
 }
 
 func openVault(_ context.Context, uri string) (Key, error) {

@@ -13,7 +13,8 @@ import (
 )
 
 // fileHelper is a key helper for private key files. FILE_STATE says what it
-// answers in place of serving.
+// answers in place of serving, FILE_LOG names a file that gets a line for every
+// unwrap.
 func fileHelper() {
 	states := map[string]error{
 		"denied": encrypt.ErrDenied, "disabled": encrypt.ErrDisabled,
@@ -36,8 +37,28 @@ func fileHelper() {
 		if os.Getenv("FILE_STATE") == "classical" {
 			k.Recipient = struct{ encrypt.Recipient }{r} // which says no class
 		}
+		if path := os.Getenv("FILE_LOG"); path != "" {
+			k.Identity = logged{k.Identity, path}
+		}
 		return k, nil
 	})
+}
+
+type logged struct {
+	encrypt.Identity
+	path string
+}
+
+func (l logged) Unwrap(ctx context.Context, s encrypt.Stanza, b encrypt.Binding) ([]byte, error) {
+	f, err := os.OpenFile(l.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if _, err := f.WriteString(s.KeyID + "\n"); err != nil {
+		return nil, err
+	}
+	return l.Identity.Unwrap(ctx, s, b)
 }
 
 // failing is a key service in a state.

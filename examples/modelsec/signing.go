@@ -4,7 +4,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 
@@ -15,10 +14,7 @@ import (
 	"github.com/modelsec/modelsec-go/provenance/sigstore"
 )
 
-const (
-	maxTokenFile = 64 << 10
-	maxRootFile  = 1 << 20
-)
+const maxRootFile = 1 << 20
 
 // signFlags are the flags by which a verb signs.
 type signFlags struct {
@@ -106,6 +102,9 @@ func (s *signFlags) identityToken(ctx context.Context, audience string) (string,
 		}
 		return token, nil
 	}
-	b, err := readFile(s.token, maxTokenFile)
-	return string(bytes.TrimSpace(b)), err
+	token, err := cosign.TokenFile(s.token)(ctx, audience)
+	if err != nil {
+		return "", usage(err)
+	}
+	return token, nil
 }

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path"
+	"sync"
 )
 
 // maxOpen bounds the files that stay open between calls. More are open only
@@ -20,6 +21,10 @@ const maxOpen = 64
 type handle struct {
 	f    *os.File
 	refs int
+
+	// The kernel takes the writes to one file one after the other, and what
+	// waits for it there keeps a processor. Here it does not.
+	writing sync.Mutex
 }
 
 // WriteAt writes p at off of file number file, all of it or an error. It never
@@ -33,7 +38,10 @@ func (d *Dir) WriteAt(file int, p []byte, off int64) error {
 		return err
 	}
 	defer d.release(h)
-	if err := d.sys.write(h.f, p, off); err != nil {
+	h.writing.Lock()
+	err = d.sys.write(h.f, p, off)
+	h.writing.Unlock()
+	if err != nil {
 		return d.space(err, d.files[file].Path, int64(len(p)))
 	}
 	return nil

@@ -22,8 +22,19 @@ const (
 // reserve allocates, so that a full disk shows now and not at byte n. File
 // systems without the call get a file with a hole. The size comes last: a file
 // of the right size is one that has its blocks.
+//
+// Files in memory get a hole too, if there is room for them: allocating them
+// takes as long as writing them does, but on one core and before the first
+// write. Others may still take that room, and then a write finds out.
 func reserve(f *os.File, size int64) error {
-	if size > 0 {
+	free, memory, err := space(f)
+	if err != nil {
+		return err
+	}
+	if memory && free >= 0 && size > free {
+		return &os.PathError{Op: "reserve", Path: f.Name(), Err: syscall.ENOSPC}
+	}
+	if size > 0 && !memory {
 		err := withFD(f, func(fd int) error {
 			for {
 				if err := syscall.Fallocate(fd, 0, 0, size); err != syscall.EINTR {

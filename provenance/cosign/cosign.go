@@ -3,6 +3,7 @@
 
 // Package cosign borrows from cosign what is light enough to import: the search
 // for an OIDC token that the machine hands out, which keyless signing starts from.
+// AmbientToken, and what TokenFile returns, are what sigstore.SignerOptions take.
 //
 // What this module writes is read by the cosign tool without this package. Its
 // tests hold our constants to cosign's.
@@ -14,25 +15,29 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/sigstore/cosign/v2/pkg/providers"
 	// The providers register themselves, and are asked in that order.
 	_ "github.com/sigstore/cosign/v2/pkg/providers/envvar"
-	_ "github.com/sigstore/cosign/v2/pkg/providers/filesystem"
+	"github.com/sigstore/cosign/v2/pkg/providers/filesystem"
 	_ "github.com/sigstore/cosign/v2/pkg/providers/github"
 )
 
 // ErrNoToken is returned where no provider is present on this machine.
 var ErrNoToken = errors.New("no ambient identity token: want GitHub Actions with permission id-token: write, " +
-	"SIGSTORE_ID_TOKEN, or a token file where cosign looks for one")
+	"SIGSTORE_ID_TOKEN as GitLab sets it, a service account of Google Cloud, or the token file " + filesystem.FilesystemTokenPath)
 
 // maxToken is several times the largest token that providers issue.
 const maxToken = 64 << 10
 
 // AmbientToken returns an OIDC token for the audience (for Sigstore, "sigstore")
-// from where cosign would find one. A provider that ignores the audience is
+// from where cosign would find one: SIGSTORE_ID_TOKEN (GitLab), the file
+// /var/run/sigstore/cosign/oidc-token (a projected volume of Kubernetes), GitHub
+// Actions, and where there is none of these, Google Cloud. A provider that ignores the audience is
 // found out: a token for somebody else is an error, and is not returned. The
 // token is a secret; no error of this function contains it.
 func AmbientToken(ctx context.Context, audience string) (string, error) {
@@ -40,10 +45,14 @@ func AmbientToken(ctx context.Context, audience string) (string, error) {
 	if audience == "" || strings.ContainsFunc(audience, unsafeInQuery) {
 		return "", fmt.Errorf("audience %q: want letters, digits and any of -._~:/", audience)
 	}
+	provide := providers.Provide
 	if !providers.Enabled(ctx) {
-		return "", ErrNoToken
+		if !onGoogle() {
+			return "", ErrNoToken
+		}
+		provide = googleToken
 	}
-	token, err := providers.Provide(ctx, audience)
+	token, err := provide(ctx, audience)
 	if err != nil {
 		return "", fmt.Errorf("ambient identity token: %w", err)
 	}
@@ -52,6 +61,30 @@ func AmbientToken(ctx context.Context, audience string) (string, error) {
 		return "", fmt.Errorf("ambient identity token: %w", err)
 	}
 	return token, nil
+}
+
+// TokenFile returns a function that reads the token from a file each time, since
+// whoever wrote it renews it. What it returns is checked as AmbientToken checks it.
+func TokenFile(path string) func(ctx context.Context, audience string) (string, error) {
+	return func(ctx context.Context, audience string) (string, error) {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		b, err := io.ReadAll(io.LimitReader(f, maxToken+1))
+		if err != nil {
+			return "", err
+		}
+		token := strings.TrimSpace(string(b))
+		if err := checkAudience(token, audience); err != nil {
+			return "", fmt.Errorf("identity token of %s: %w", path, err)
+		}
+		return token, nil
+	}
 }
 
 func unsafeInQuery(r rune) bool {

@@ -7,9 +7,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -28,7 +32,7 @@ func token(claims string) string {
 // would look at.
 func quiet(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL"} {
+	for _, name := range []string{"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL", "GCE_METADATA_HOST", "K_SERVICE", "CLOUD_RUN_JOB"} {
 		t.Setenv(name, "")
 	}
 }
@@ -87,6 +91,56 @@ func TestAmbientTokenFromGitHub(t *testing.T) {
 	t.Setenv("ACTIONS_ID_TOKEN_REQUEST_URL", srv.URL+"?v=1")
 	if got, err := cosign.AmbientToken(t.Context(), "sigstore"); err != nil || got != secret {
 		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestAmbientTokenFromGoogle(t *testing.T) {
+	quiet(t)
+	secret := token(`{"aud":"sigstore"}`)
+	flavor := "Google"
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if q := r.URL.Query(); q.Get("audience") != "sigstore" || q.Get("format") != "full" || r.Header.Get("Metadata-Flavor") != "Google" {
+			t.Errorf("asked for %s with %v", r.URL, r.Header)
+		}
+		w.Header().Set("Metadata-Flavor", flavor)
+		_, _ = io.WriteString(w, secret)
+	}))
+	defer srv.Close()
+	t.Setenv("GCE_METADATA_HOST", strings.TrimPrefix(srv.URL, "http://"))
+	if got, err := cosign.AmbientToken(t.Context(), "sigstore"); err != nil || got != secret {
+		t.Errorf("got %q, %v", got, err)
+	}
+	flavor = ""
+	if got, err := cosign.AmbientToken(t.Context(), "sigstore"); err == nil || got != "" {
+		t.Errorf("from something else: got %q, %v", got, err)
+	}
+	flavor, secret = "Google", token(`{"aud":"other"}`)
+	if got, err := cosign.AmbientToken(t.Context(), "sigstore"); err == nil || got != "" || strings.Contains(err.Error(), secret) {
+		t.Errorf("for another audience: got %q, %v", got, err)
+	}
+}
+
+func TestTokenFileIsReadAgainAndChecked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	read := cosign.TokenFile(path)
+	if got, err := read(t.Context(), "sigstore"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: got %q, %v", got, err)
+	}
+	for _, content := range []string{token(`{"aud":"sigstore"}`), token(`{"aud":"sigstore","n":2}`)} {
+		if err := os.WriteFile(path, []byte(content+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read(t.Context(), "sigstore"); err != nil || got != content {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	for _, content := range []string{token(`{"aud":"other"}`), "hunter2", strings.Repeat("a", 1<<17), ""} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read(t.Context(), "sigstore"); err == nil || got != "" || content != "" && strings.Contains(err.Error(), content) {
+			t.Errorf("%.20s: got %q, %v", content, got, err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ package sigstore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	rekorv2 "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
 	rekorv1 "github.com/sigstore/rekor/pkg/generated/client"
 	"github.com/sigstore/rekor/pkg/generated/client/entries"
+	"github.com/sigstore/rekor/pkg/generated/models"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/sign"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -48,12 +50,48 @@ func (l log) GetTransparencyLogEntry(ctx context.Context, keyOrCertificate []byt
 		rt := openapi.NewWithClient(u.Host, path, []string{u.Scheme}, client)
 		rt.Consumers["application/json"] = runtime.JSONConsumer()
 		rt.Producers["application/json"] = runtime.JSONProducer()
-		o.Client = entries.New(rt, strfmt.Default)
+		o.Client = checkedClient{entries.New(rt, strfmt.Default)}
 	} else {
 		o.ClientV2 = writer{client, u.JoinPath("api/v2/log/entries").String()}
 	}
 	if err := sign.NewRekor(o).GetTransparencyLogEntry(ctx, keyOrCertificate, b); err != nil {
 		return fmt.Errorf("log %s: %w", l.service.URL, err)
+	}
+	return nil
+}
+
+// checkedClient is a log of version 1. sigstore-go relies on every member of an
+// answer being there.
+type checkedClient struct{ inner sign.RekorClient }
+
+func (c checkedClient) CreateLogEntry(p *entries.CreateLogEntryParams, o ...entries.ClientOption) (*entries.CreateLogEntryCreated, error) {
+	out, err := c.inner.CreateLogEntry(p, o...)
+	if err != nil {
+		return nil, err
+	}
+	return out, checkEntry(out.Payload[out.ETag])
+}
+
+func (c checkedClient) GetLogEntryByUUID(p *entries.GetLogEntryByUUIDParams, o ...entries.ClientOption) (*entries.GetLogEntryByUUIDOK, error) {
+	out, err := c.inner.GetLogEntryByUUID(p, o...)
+	if err != nil {
+		return nil, err
+	}
+	if len(out.Payload) != 1 {
+		return nil, fmt.Errorf("%d entries, want 1", len(out.Payload))
+	}
+	for _, e := range out.Payload {
+		err = checkEntry(e)
+	}
+	return out, err
+}
+
+func checkEntry(e models.LogEntryAnon) error {
+	if err := e.Validate(strfmt.Default); err != nil {
+		return err
+	}
+	if e.Verification == nil || e.Verification.InclusionProof == nil {
+		return errors.New("entry without an inclusion proof")
 	}
 	return nil
 }

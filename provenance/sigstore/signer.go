@@ -40,8 +40,9 @@ type SignerOptions struct {
 	// It is asked for one token a signature. Each signature has a key of its own,
 	// which no one else ever sees.
 	Token func(ctx context.Context, audience string) (string, error)
-	// Key signs without a certificate: ECDSA P-256, P-384 or P-521. Logs and
-	// timestamp authorities of the SigningConfig are still asked. For a key alone,
+	// Key signs without a certificate: ECDSA P-256, or P-384 and P-521 where no
+	// log of version 1 is asked. Logs and timestamp authorities of the
+	// SigningConfig are asked as for certificates. For a key alone,
 	// and for Ed25519, use provenance.KeySigner.
 	Key crypto.Signer
 	// Transport makes the requests. Default: http.DefaultTransport.
@@ -76,8 +77,14 @@ func NewSigner(o SignerOptions) (provenance.Signer, error) {
 	if s.verifier, err = NewVerifier(trust); err != nil {
 		return nil, err
 	}
-	_, err = chooseServices(config, s.key == nil, time.Now())
-	return s, err
+	chosen, err := chooseServices(config, s.key == nil, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if s.key != nil && len(chosen.logs) > 0 && chosen.logs[0].MajorAPIVersion == 1 && s.key.details.GetHashType() != crypto.SHA256 {
+		return nil, errors.New("logs of version 1 take SHA-256 only: want a key of ECDSA P-256, or a log of version 2")
+	}
+	return s, nil
 }
 
 type signer struct {
@@ -113,7 +120,7 @@ func (s *signer) Sign(ctx context.Context, payloadType string, payload []byte) (
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return nil, fmt.Errorf("sign with %s: %w", chosen, err)
+		return nil, fmt.Errorf("sign with %s: %w", chosen, clipped{err})
 	}
 	text, err := protojson.Marshal(signed)
 	if err != nil {
@@ -139,6 +146,12 @@ func (s *signer) Sign(ctx context.Context, payloadType string, payload []byte) (
 	}
 	return b, nil
 }
+
+// clipped repeats no more than fits a line of what a service answered.
+type clipped struct{ error }
+
+func (c clipped) Error() string { return reason(c.error) }
+func (c clipped) Unwrap() error { return c.error }
 
 // ephemeralKeypair is forgotten after one signature.
 func ephemeralKeypair() (*keypair, error) {
