@@ -58,10 +58,10 @@ func (s *service) Unwrap(ctx context.Context, stanza encrypt.Stanza, b encrypt.B
 }
 
 var (
-	down    = fmt.Errorf("%w: status 503", encrypt.ErrUnavailable)
-	busy    = fmt.Errorf("%w: status 429", encrypt.ErrThrottled)
-	denied  = fmt.Errorf("%w: status 403", encrypt.ErrDenied)
-	disable = fmt.Errorf("%w: pending destruction", encrypt.ErrDisabled)
+	errDown     = fmt.Errorf("%w: status 503", encrypt.ErrUnavailable)
+	errBusy     = fmt.Errorf("%w: status 429", encrypt.ErrThrottled)
+	errDenied   = fmt.Errorf("%w: status 403", encrypt.ErrDenied)
+	errDisabled = fmt.Errorf("%w: pending destruction", encrypt.ErrDisabled)
 )
 
 // ask unwraps one entry with the services, on a clock of its own, and returns
@@ -92,12 +92,12 @@ func ask(t *testing.T, entries int, services ...*service) (log []string, took ti
 // TestOutageFallsThroughBeforeItIsRetried: who is down is asked again only
 // after everybody else was asked.
 func TestOutageFallsThroughBeforeItIsRetried(t *testing.T) {
-	for _, outage := range []error{down, busy} {
+	for _, outage := range []error{errDown, errBusy} {
 		log, took, err := ask(t, 1, &service{name: "a", script: []error{outage}}, &service{name: "b"})
 		if err != nil || !slices.Equal(log, []string{"a", "b"}) || took != 0 {
 			t.Errorf("%v: asked %v in %v, error %v", outage, log, took, err)
 		}
-		log, took, err = ask(t, 1, &service{name: "a", script: []error{outage, outage}}, &service{name: "b", script: []error{denied}})
+		log, took, err = ask(t, 1, &service{name: "a", script: []error{outage, outage}}, &service{name: "b", script: []error{errDenied}})
 		if err != nil || !slices.Equal(log, []string{"a", "b", "a", "a"}) || took > 5*time.Second {
 			t.Errorf("%v, then denied: asked %v in %v, error %v", outage, log, took, err)
 		}
@@ -129,7 +129,7 @@ func TestSilentServiceIsGivenUp(t *testing.T) {
 // TestDeniedKeyIsNotRetried, and not asked about other entries that bear its
 // key id.
 func TestDeniedKeyIsNotRetried(t *testing.T) {
-	for _, refusal := range []error{denied, disable} {
+	for _, refusal := range []error{errDenied, errDisabled} {
 		log, took, err := ask(t, 3, &service{name: "a", script: []error{refusal}})
 		if !errors.Is(err, refusal) || !errors.Is(err, encrypt.ErrNoKey) || len(log) != 1 || took != 0 {
 			t.Errorf("%v: asked %v in %v, error %v", refusal, log, took, err)
@@ -143,11 +143,11 @@ func TestDeniedKeyIsNotRetried(t *testing.T) {
 
 // TestRoundsShareOneBoundOfCalls: retries do not add to the four of K14.
 func TestRoundsShareOneBoundOfCalls(t *testing.T) {
-	log, _, err := ask(t, 10, &service{name: "a", script: []error{encrypt.ErrDecrypt, encrypt.ErrDecrypt, down, down, down}})
+	log, _, err := ask(t, 10, &service{name: "a", script: []error{encrypt.ErrDecrypt, encrypt.ErrDecrypt, errDown, errDown, errDown}})
 	if len(log) != 4 || !errors.Is(err, encrypt.ErrNoKey) {
 		t.Errorf("asked %d times, error %v", len(log), err)
 	}
-	log, _, _ = ask(t, 10, &service{name: "a", script: slices.Repeat([]error{down}, 10)})
+	log, _, _ = ask(t, 10, &service{name: "a", script: slices.Repeat([]error{errDown}, 10)})
 	if len(log) != 3 {
 		t.Errorf("a service that is down was asked %d times, want 3", len(log))
 	}
@@ -165,7 +165,7 @@ func TestCancelledWhileWaiting(t *testing.T) {
 		defer cancel()
 		start := time.Now()
 		var log []string
-		_, err = encrypt.UnwrapKey(ctx, stanzas, b, now, &service{name: "a", script: []error{down}, log: &log})
+		_, err = encrypt.UnwrapKey(ctx, stanzas, b, now, &service{name: "a", script: []error{errDown}, log: &log})
 		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, encrypt.ErrNoKey) || time.Since(start) != 100*time.Millisecond {
 			t.Errorf("error %v after %v", err, time.Since(start))
 		}
@@ -180,9 +180,9 @@ func TestWrapIsRepeatedWhereItFailedForNow(t *testing.T) {
 		calls  int
 		want   error
 	}{
-		{script: []error{busy, down}, calls: 3},
-		{script: []error{down, down, down}, calls: 3, want: encrypt.ErrUnavailable},
-		{script: []error{denied}, calls: 1, want: encrypt.ErrDenied},
+		{script: []error{errBusy, errDown}, calls: 3},
+		{script: []error{errDown, errDown, errDown}, calls: 3, want: encrypt.ErrUnavailable},
+		{script: []error{errDenied}, calls: 1, want: encrypt.ErrDenied},
 		{hangs: true, calls: 3, want: encrypt.ErrUnavailable},
 	} {
 		synctest.Test(t, func(t *testing.T) {
