@@ -155,7 +155,9 @@ func malformedGGUF() []Case {
 	for _, v := range []uint32{0, 1, 4, 5, 255, 1 << 16, 2 << 24, 3 << 24, math.MaxUint32} {
 		bad(fmt.Sprintf("version %d", v), func(g *GGUF) { g.Version = v })
 	}
-	for _, n := range []uint64{4, 5, 1000, 1 << 20, 1 << 31, 1 << 32, 1 << 40, 1 << 60, 1 << 61, 1<<62 + 1, 1 << 63, math.MaxUint64} {
+	four := uint64(4)
+	strict("4 tensors", "the padding before the data is no tensor", func(g *GGUF) { g.tensorCount = &four })
+	for _, n := range []uint64{5, 1000, 1 << 20, 1 << 31, 1 << 32, 1 << 40, 1 << 60, 1 << 61, 1<<62 + 1, 1 << 63, math.MaxUint64} {
 		bad(fmt.Sprintf("%d tensors", n), func(g *GGUF) { g.tensorCount = &n })
 		bad(fmt.Sprintf("%d tensors and no data", n), func(g *GGUF) { g.tensorCount, g.Data = &n, 0 })
 	}
@@ -172,7 +174,11 @@ func malformedGGUF() []Case {
 		bad(fmt.Sprintf("dimension of %d", n), func(g *GGUF) { g.Tensors[2].Dims[1] = n })
 		bad(fmt.Sprintf("dimensions of %d", n), func(g *GGUF) { g.Tensors[2].Dims = []uint64{n, n, n, n} })
 		bad(fmt.Sprintf("dimension of %d at the start", n), func(g *GGUF) { g.Tensors[0].Dims[0] = n })
-		strict(fmt.Sprintf("offset of %d", n), orEmpty(n, "ggml demands that a tensor starts where the one before it ends"), func(g *GGUF) { g.Tensors[1].Offset = n / 32 * 32 })
+		why := ""
+		if n > math.MaxUint64-64 {
+			why = "the offset wraps around, to a place before the data"
+		}
+		strict(fmt.Sprintf("offset of %d", n), why, func(g *GGUF) { g.Tensors[1].Offset = n / 32 * 32 })
 	}
 	for _, kind := range []uint32{13, 14, 100, 1 << 31, math.MaxUint32} {
 		bad(fmt.Sprintf("value of type %d", kind), func(g *GGUF) { g.Pairs[3] = Pair("x", kind, le(nil).u64(1)) })
@@ -211,13 +217,4 @@ func malformedGGUF() []Case {
 	bad("one byte short", func(g *GGUF) { g.Data-- })
 	bad("no data", func(g *GGUF) { g.Data = 0 })
 	return cases
-}
-
-// orEmpty is the reason why we are stricter where an offset lies in the file;
-// the reference finds the others out too.
-func orEmpty(n uint64, why string) string {
-	if n < 1<<10 {
-		return why
-	}
-	return ""
 }
