@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/modelsec/modelsec-go/internal/index"
@@ -34,8 +35,10 @@ func (c *Client) Attest(ctx context.Context, ref string, s provenance.Signer, st
 	return d, op.fail(err)
 }
 
-// Attach attaches an attestation that was signed elsewhere. Its one subject
-// must be the artifact; whether to trust its signer is for policies to say.
+// Attach attaches an attestation that was signed elsewhere. Its one subject must
+// be the artifact, or its plaintext as a plaintext statement names it that is
+// attached already: a builder's own bundle is carried as he signed it. Whether to
+// trust either signer is for policies to say.
 func (c *Client) Attach(ctx context.Context, ref string, b *provenance.Bundle) (ocispec.Descriptor, error) {
 	c.init()
 	op := c.begin("attach", ref)
@@ -52,12 +55,40 @@ func (c *Client) Attach(ctx context.Context, ref string, b *provenance.Bundle) (
 		if err != nil {
 			return ocispec.Descriptor{}, err
 		}
-		if !slices.Contains(subjects, a.desc.Digest) {
+		if ok, err := a.concerns(ctx, subjects); err != nil {
+			return ocispec.Descriptor{}, err
+		} else if !ok {
 			return ocispec.Descriptor{}, fmt.Errorf("%w: the statement is about %v, not about %s", ErrConfig, subjects, a.desc.Digest)
 		}
 		return a.attach(ctx, store, b)
 	}()
 	return d, op.fail(err)
+}
+
+// concerns reports whether a statement is about the artifact or its plaintext.
+// It keeps mistakes out and proves nothing.
+func (a *artifact) concerns(ctx context.Context, subjects []digest.Digest) (bool, error) {
+	if slices.Contains(subjects, a.desc.Digest) {
+		return true, nil
+	}
+	listed, err := listReferrers(ctx, a.store, a.desc)
+	if err != nil {
+		return false, err
+	}
+	found, err := fetchBundles(ctx, a.store, a.desc, listed)
+	if err != nil {
+		return false, err
+	}
+	for _, f := range found {
+		st, err := f.bundle.Statement()
+		if err != nil {
+			continue
+		}
+		if p, err := provenance.ParsePlaintext(st); err == nil && (slices.Contains(subjects, p.Root) || slices.Contains(subjects, p.Manifest)) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (a *artifact) attach(ctx context.Context, store registry.WriteStore, b *provenance.Bundle) (ocispec.Descriptor, error) {

@@ -111,7 +111,7 @@ type lineageGraph struct {
 	lineage *Lineage
 	policy  provenance.Policy
 	nodes   map[LineageNode]int // by kind, name and digest
-	errs    []error // of the links that are broken
+	errs    []error             // of the links that are broken
 }
 
 // node returns the place of a node, and whether it is new.

@@ -85,3 +85,34 @@ func TestK18PartsOfAComparedModelAreRefused(t *testing.T) {
 	}
 	sameFiles(t, dir, small())
 }
+
+// TestK19ABuildersBundleIsCarriedAsHeSignedIt: he attested the plain artifact,
+// the publisher encrypted it, and the policy names both.
+func TestK19ABuildersBundleIsCarriedAsHeSignedIt(t *testing.T) {
+	builder, publisher := newParty(t), newParty(t)
+	c := publisher.client(registry.NewMemory())
+	plain := push(t, c, "registry.example.com/build/llama:v3", large(), builder.options(nil))
+	bundle := signed(t, builder, plain.Digest, slsa(t))
+	o := publisher.options(publisher.recipients())
+	root := must(modelsec.PlaintextRoot(t.Context(), large(), o))
+	d := push(t, c, tagged, large(), o)
+	_, err := c.Attach(t.Context(), pinned(d), bundle)
+	refused(t, err, modelsec.ErrConfig)
+	bound := must(provenance.NewPlaintext(provenance.Plaintext{Root: root, Manifest: plain.Digest}))
+	if _, err := c.Attest(t.Context(), pinned(d), publisher.signer, bound); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Attach(t.Context(), pinned(d), bundle); err != nil {
+		t.Fatal(err)
+	}
+	policy := publisher.comparing(t)
+	policy.Rules[0].Require = append(policy.Rules[0].Require, provenance.Requirement{PredicateType: provenance.PredicateSLSA,
+		Signers: []provenance.Principal{builder.principal(t)}, Plaintext: true})
+	dir := filepath.Join(t.TempDir(), "model")
+	if _, err := c.Pull(t.Context(), tagged, dir, policy, nil); err != nil {
+		t.Fatal(err)
+	}
+	sameFiles(t, dir, large())
+	policy.Rules[0].Require[1].Plaintext = false
+	pullFails(t, c, tagged, policy, errPolicy)
+}

@@ -94,7 +94,11 @@ func (a *artifact) evaluate(ctx context.Context, in *provenance.Evidence) (*prov
 	in.Denials = append(in.Denials, w.lists.proven...)
 	in.Rejected = append(in.Rejected, w.lists.rejected...)
 	s := a.step()
-	for _, input := range a.policy.Inputs(*in) {
+	var inputs []provenance.Input
+	if w.all || len(w.policy.Lineage.Repositories) > 0 {
+		inputs = a.policy.Inputs(*in)
+	}
+	for _, input := range inputs {
 		if input.Problem != "" || !input.Needed && !w.all {
 			s.links = append(s.links, link{Input: input})
 			continue
