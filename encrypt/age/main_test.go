@@ -128,6 +128,7 @@ func installPlugin(t *testing.T) string {
 	}
 	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 	t.Setenv("BACKEND", dir)
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // a process under the race detector waits for a second at its end
 	return dir
 }
 

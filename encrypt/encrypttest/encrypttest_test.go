@@ -78,7 +78,7 @@ func TestRunFinds(t *testing.T) {
 		t.Run("defect"+defect, func(t *testing.T) {
 			t.Parallel()
 			cmd := exec.Command(os.Args[0], "-test.run=^TestRun$")
-			cmd.Env = append(os.Environ(), "MODELSEC_DEFECT="+defect)
+			cmd.Env = append(os.Environ(), "MODELSEC_DEFECT="+defect, "GORACE=atexit_sleep_ms=0")
 			out, err := cmd.CombinedOutput()
 			if defect == "" {
 				if err != nil {

@@ -101,7 +101,7 @@ func TestOCICryptContract(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := keyhelper.Config{Path: self, Env: []string{"MODELSEC_TEST_KEYPROVIDER=1", "REQUESTS=" + requests}, Timeout: 2 * time.Minute}
+		c := keyhelper.Config{Path: self, Env: []string{"MODELSEC_TEST_KEYPROVIDER=1", "REQUESTS=" + requests, "GORACE=atexit_sleep_ms=0"}, Timeout: 2 * time.Minute}
 		open := func(key string) *keyhelper.Helper {
 			h, err := keyhelper.OCICrypt(c, "broker", key)
 			if err != nil {
