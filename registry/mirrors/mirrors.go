@@ -1,14 +1,15 @@
 // Copyright The modelsec Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package mirrors reads the mirrors of registries from the files that other
-// programs already have: registries.conf of podman, buildah, skopeo and CRI-O,
-// and hosts.toml of containerd.
+// Package mirrors reads the mirrors and certificates of registries from the
+// files that other programs already have: registries.conf of podman, buildah,
+// skopeo and CRI-O, hosts.toml of containerd, and the directories certs.d of
+// Docker and podman.
 //
 //	hosts, err := mirrors.Containers("/etc/containers/registries.conf", ref.Name)
 //	client := &registry.Client{Hosts: hosts}
 //
-// Both kinds of file hold patterns, so the caller names what it is going to
+// The first two hold patterns, so the caller names what it is going to
 // open. What a file allows and this library does not, above all connections
 // without verified certificates, is an error and never ignored. Files are read
 // once: a change needs a new Client.
