@@ -32,6 +32,7 @@ var providers = map[string]func(*testing.T) provider{
 	"Google Cloud KMS":  google,
 	"age":               ageHybrid,
 	"key files":         keyFile,
+	"PKCS#11":           token,
 	"ocicrypt":          keyprovider,
 }
 

@@ -34,11 +34,14 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
-	if dir, err := built(); err == nil {
-		os.RemoveAll(dir)
+	if binaries != "" {
+		os.RemoveAll(binaries)
 	}
 	os.Exit(code)
 }
+
+// binaries is what built made, for TestMain to remove.
+var binaries string
 
 // built builds the command and its helpers from this tree, once, into a
 // directory which is the PATH of all tests. Ours stand there too.
@@ -47,6 +50,7 @@ var built = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	binaries = dir
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
