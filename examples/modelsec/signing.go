@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"crypto"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +16,9 @@ import (
 )
 
 const maxRootFile = 1 << 20
+
+// passwordVariable is where cosign looks for the password of its key files.
+const passwordVariable = "COSIGN_PASSWORD"
 
 // signFlags are the flags by which a verb signs.
 type signFlags struct {
@@ -29,7 +33,7 @@ type signFlags struct {
 // --trusted-root.
 func (s *signFlags) define(c *cobra.Command, x *trust) {
 	f := c.Flags()
-	f.StringVar(&s.key, "sign-key", "", "private key `file` to sign with")
+	f.StringVar(&s.key, "sign-key", "", "private key `file` to sign with; of cosign's, the password is in $"+passwordVariable)
 	f.BoolVar(&s.keyless, "keyless", false, "sign as the identity that a token names, under a certificate of minutes (docs/TRUST.md)")
 	f.StringVar(&s.token, "identity-token", "", "with --keyless, `file` with the OIDC token (default: what the CI job or the machine\nhands out)")
 	f.StringVar(&s.config, "signing-config", "", "`file` that names the Sigstore services to sign with, also for --sign-key\n(default with --keyless: the public instance, fetched over TUF)")
@@ -53,27 +57,57 @@ func (s *signFlags) load(ctx context.Context, t *tool) (provenance.Signer, crypt
 		return nil, nil, usagef("--identity-token is for --keyless")
 	case s.config != "" && !s.given():
 		return nil, nil, usagef("--signing-config says with which services, and not who signs: give --keyless or --sign-key F")
-	case s.key != "" && s.config == "" || !s.given():
-		return loadSigner(s.key)
+	case !s.given():
+		return nil, nil, nil
 	}
-	o, err := s.services(ctx, t)
-	if err != nil {
-		return nil, nil, err
-	}
+	var key crypto.Signer
 	var pub crypto.PublicKey
-	if s.keyless {
-		o.Token = s.identityToken
-	} else {
-		if o.Key, err = loadPrivateKey(s.key); err != nil {
+	var err error
+	if s.key != "" {
+		if key, err = s.privateKey(); err != nil {
 			return nil, nil, err
 		}
-		pub = o.Key.Public()
+		pub = key.Public()
 	}
-	signer, err := sigstore.NewSigner(o)
+	var signer provenance.Signer
+	if key != nil && s.config == "" {
+		signer, err = provenance.KeySigner(key)
+	} else {
+		var o sigstore.SignerOptions
+		if o, err = s.services(ctx, t); err != nil {
+			return nil, nil, err
+		}
+		if o.Key = key; key == nil {
+			o.Token = s.identityToken
+		}
+		signer, err = sigstore.NewSigner(o)
+	}
 	if err != nil {
 		return nil, nil, usage(err)
 	}
 	return signer, pub, nil
+}
+
+// privateKey reads the key of --sign-key, which may be under a password as
+// cosign writes it.
+func (s *signFlags) privateKey() (crypto.Signer, error) {
+	text, err := readKeyFile(s.key)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(text)
+	if !cosign.IsKey(text) {
+		return loadPrivateKey(s.key)
+	}
+	password, ok := os.LookupEnv(passwordVariable)
+	if !ok {
+		return nil, usagef("%s is a key of cosign's, under a password", s.key).hinted("$%s gives the password, which may be empty", passwordVariable)
+	}
+	key, err := cosign.ParseKey(text, []byte(password))
+	if err != nil {
+		return nil, usagef("%s: %w", s.key, err)
+	}
+	return key, nil
 }
 
 // services reads or fetches what names and proves the services.

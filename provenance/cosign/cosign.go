@@ -4,6 +4,7 @@
 // Package cosign borrows from cosign what is light enough to import: the search
 // for an OIDC token that the machine hands out, which keyless signing starts from.
 // AmbientToken, and what TokenFile returns, are what sigstore.SignerOptions take.
+// ParseKey opens its key files.
 //
 // What this module writes is read by the cosign tool without this package. Its
 // tests hold our constants to cosign's.

@@ -111,6 +111,26 @@ func TestCommandVerifiesWhatCosignSignedKeyless(t *testing.T) {
 	}
 }
 
+// TestKeyFilesOfCosign sign with our CLI, and verify.
+func TestKeyFilesOfCosign(t *testing.T) {
+	cli := command(t)
+	for name, c := range cosigns {
+		t.Run(name, func(t *testing.T) {
+			cosign, cli := newTool(t, c.program), cli
+			cosign.env = append(cosign.env, "COSIGN_PASSWORD=hunter2")
+			prefix, ref := filepath.Join(t.TempDir(), "pair"), repository(t)+":v1"
+			cosign.must(t, "generate-key-pair", "--output-key-prefix", prefix)
+			push := []string{"push", model(t), ref, "--sign-key", prefix + ".key"}
+			if _, err := cli.run(t, push...); err == nil || !strings.Contains(err.Error(), "wrong password") {
+				t.Errorf("with an empty password: got %v", err)
+			}
+			cli.env = append(slices.Clone(cli.env), "COSIGN_PASSWORD=hunter2")
+			cli.must(t, push...)
+			cli.must(t, "verify", ref, "--key", prefix+".pub")
+		})
+	}
+}
+
 // npm is a verifier that shares no code with ours or with cosign's.
 type npm struct {
 	tool
