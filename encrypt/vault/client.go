@@ -4,7 +4,6 @@
 package vault
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,15 +55,18 @@ func (c *client) call(ctx context.Context, path string, in, out any) error {
 
 // post makes one request.
 func (c *client) post(ctx context.Context, path, token string, in, out any) error {
-	body, err := json.Marshal(in)
+	doc, err := json.Marshal(in)
 	if err != nil {
 		panic("vault: strings and bytes do not encode: " + err.Error())
 	}
-	defer clear(body)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v1/"+path, bytes.NewReader(body))
+	b := &body{bytes: doc}
+	defer b.wipe()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v1/"+path, nil)
 	if err != nil {
 		return err
 	}
+	req.ContentLength, req.GetBody = int64(len(doc)), b.open
+	req.Body, _ = b.open()
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Vault-Request", "true") // agents can be told to demand it
 	if c.namespace != "" {
