@@ -21,12 +21,17 @@ import (
 	"github.com/modelsec/modelsec-go/encrypt/keyhelper"
 )
 
-// TestMain is also a keyprovider, where a test starts the test binary as one.
+// TestMain is also a keyprovider, where a test starts the test binary as one, and
+// Vault, where the tests of the matrix do.
 func TestMain(m *testing.M) {
-	if os.Getenv("MODELSEC_TEST_KEYPROVIDER") == "" {
+	serve := provide
+	switch {
+	case os.Getenv("MODELSEC_TEST_VAULT") != "":
+		serve = serveVault
+	case os.Getenv("MODELSEC_TEST_KEYPROVIDER") == "":
 		os.Exit(m.Run())
 	}
-	if err := provide(os.Stdin, os.Stdout); err != nil {
+	if err := serve(os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -39,48 +40,72 @@ const rootToken = "hvs.root-of-the-test"
 
 func newVault(t *testing.T) *vaultServer {
 	t.Helper()
+	v, err := startVault(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.stop)
+	return v
+}
+
+func startVault(ctx context.Context) (*vaultServer, error) {
 	v := &vaultServer{
 		storage: map[string]logical.Storage{"transit": &logical.InmemStorage{}, "approle": &logical.InmemStorage{}},
 		tokens:  map[string]bool{rootToken: true},
 		healed:  make(chan struct{}),
 	}
-	mount := func(name string, factory logical.Factory) logical.Backend {
-		b, err := factory(t.Context(), &logical.BackendConfig{
+	mount := func(name string, factory logical.Factory) (logical.Backend, error) {
+		b, err := factory(ctx, &logical.BackendConfig{
 			StorageView: v.storage[name],
 			System:      &logical.StaticSystemView{DefaultLeaseTTLVal: time.Hour, MaxLeaseTTLVal: time.Hour},
 			BackendUUID: name,
 		})
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
-		if err := b.Initialize(t.Context(), &logical.InitializationRequest{Storage: v.storage[name]}); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { b.Cleanup(context.Background()) })
-		return b
+		return b, b.Initialize(ctx, &logical.InitializationRequest{Storage: v.storage[name]})
 	}
-	v.transit = mount("transit", transit.Factory)
-	v.approle = mount("approle", approle.Factory)
+	var err error
+	if v.transit, err = mount("transit", transit.Factory); err != nil {
+		return nil, err
+	}
+	if v.approle, err = mount("approle", approle.Factory); err != nil {
+		return nil, err
+	}
 	v.Server = httptest.NewServer(v)
-	t.Cleanup(func() {
-		v.heal(t)
-		v.Close()
-	})
-	return v
+	return v, nil
+}
+
+func (v *vaultServer) stop() {
+	v.healNow()
+	v.Close()
+	v.transit.Cleanup(context.Background())
+	v.approle.Cleanup(context.Background())
 }
 
 // do makes a request of an operator, past HTTP.
 func (v *vaultServer) do(t *testing.T, op logical.Operation, engine, path string, data map[string]any) *logical.Response {
 	t.Helper()
+	resp, err := v.operate(t.Context(), op, engine, path, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+func (v *vaultServer) operate(ctx context.Context, op logical.Operation, engine, path string, data map[string]any) (*logical.Response, error) {
 	b := v.transit
 	if engine == "approle" {
 		b = v.approle
 	}
-	resp, err := b.HandleRequest(t.Context(), &logical.Request{Operation: op, Path: path, Data: data, Storage: v.storage[engine]})
-	if err != nil || resp != nil && resp.IsError() {
-		t.Fatalf("%s of %s/%s: %v %v", op, engine, path, resp, err)
+	resp, err := b.HandleRequest(ctx, &logical.Request{Operation: op, Path: path, Data: data, Storage: v.storage[engine]})
+	if err == nil && resp != nil {
+		err = resp.Error()
 	}
-	return resp
+	if err != nil {
+		return nil, fmt.Errorf("%s of %s/%s: %w", op, engine, path, err)
+	}
+	return resp, nil
 }
 
 func (v *vaultServer) count() int {
@@ -97,7 +122,9 @@ func (v *vaultServer) enter(fault http.HandlerFunc) func(*testing.T) {
 	}
 }
 
-func (v *vaultServer) heal(*testing.T) {
+func (v *vaultServer) heal(*testing.T) { v.healNow() }
+
+func (v *vaultServer) healNow() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.fault = nil
