@@ -17,6 +17,8 @@ const (
 	HeaderSize = floe.HeaderSize
 	// SegmentOverhead is what a segment adds to its plaintext, in bytes.
 	SegmentOverhead = floe.Overhead
+	// PlaintextOffset is how much of that comes before the plaintext, in bytes.
+	PlaintextOffset = floe.PlaintextOffset
 
 	// maxSealLength bounds what a writer makes (FORMAT.md §11) and with it the
 	// record of positions, to 16 KiB.
@@ -205,4 +207,38 @@ func (o *PartOpener) OpenSegment(dst []byte, k int64, stored []byte) ([]byte, er
 		return nil, fmt.Errorf("layer %d, segment %d: %w", o.part.Layer, k, ErrDecrypt)
 	}
 	return out, nil
+}
+
+// Frame returns the SegmentOverhead bytes of a stored segment that are not
+// ciphertext. With them and its plaintext, RestoreSegment can tell later that
+// the plaintext is that of the segment. They are no secret. stored must have
+// SegmentOverhead bytes at least.
+func Frame(stored []byte) (frame [SegmentOverhead]byte) {
+	n := copy(frame[:PlaintextOffset], stored)
+	copy(frame[n:], stored[len(stored)-(SegmentOverhead-n):])
+	return frame
+}
+
+// RestoreSegment makes stored the bytes that segment k was stored as. It holds
+// the plaintext from PlaintextOffset on, and room for the rest of frame behind
+// it; frame is what Frame returned for the segment. A k or a length that does
+// not fit the layer is an error.
+//
+// Nothing is authenticated here. The caller compares the SHA-256 of stored with
+// the index, which proves plaintext and frame together, and shows stored to
+// nobody: a frame from a disk may be one that somebody chose.
+func (o *PartOpener) RestoreSegment(stored []byte, k int64, frame [SegmentOverhead]byte) error {
+	n, final, err := o.part.plain(k)
+	if err != nil {
+		return err
+	}
+	if len(stored) != n+SegmentOverhead {
+		return fmt.Errorf("encrypt: layer %d, segment %d: room for %d stored bytes, it has %d", o.part.Layer, k, len(stored), n+SegmentOverhead)
+	}
+	copy(stored, frame[:PlaintextOffset])
+	copy(stored[PlaintextOffset+n:], frame[PlaintextOffset:])
+	if err := o.opener.Restore(stored, uint64(k), final); err != nil {
+		panic("encrypt: " + err.Error()) // k and the length were checked
+	}
+	return nil
 }

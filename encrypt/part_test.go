@@ -209,6 +209,36 @@ func TestHeaderBindsGeometry(t *testing.T) {
 	}
 }
 
+// TestRestoredSegmentIsTheStoredOne, to the byte, at every kind of length.
+func TestRestoredSegmentIsTheStoredOne(t *testing.T) {
+	for _, length := range []int64{0, 1, 15, 16, 17, segmentSize - 1, segmentSize, 2*segmentSize + 5} {
+		k, p := newPart(t, length)
+		s, header := newSealer(t, k, p)
+		o := newOpener(t, k, p, header)
+		plain := make([]byte, length)
+		rand.Read(plain)
+		for i, want := range sealAll(t, s, plain) {
+			frame := encrypt.Frame(want)
+			content, err := o.OpenSegment(nil, int64(i), want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, len(want))
+			rand.Read(got)
+			copy(got[encrypt.PlaintextOffset:], content)
+			if err := o.RestoreSegment(got, int64(i), frame); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("length %d, segment %d: not what was stored, %v", length, i, err)
+			}
+			if err := o.RestoreSegment(append(got, 0), int64(i), frame); err == nil {
+				t.Errorf("length %d, segment %d: a byte too many is taken", length, i)
+			}
+			if err := o.RestoreSegment(got, p.Segments(), frame); err == nil {
+				t.Errorf("length %d: a segment too many is taken", length)
+			}
+		}
+	}
+}
+
 func TestOpenSegmentLeavesNoPlaintextOnFailure(t *testing.T) {
 	k, p := newPart(t, 2*segmentSize)
 	s, header := newSealer(t, k, p)

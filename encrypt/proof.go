@@ -18,10 +18,9 @@ const ProofSize = 12 + proofClaim + 16
 
 const proofClaim = 32 + 8
 
-// A Prover lets a reader recognise plaintext that it wrote to a disk before it
-// was interrupted. The signed digests are those of ciphertext, so decrypted
-// bytes cannot prove themselves; a proof can only be made by a holder of the
-// data key, for one artifact and one position. It is safe for concurrent use.
+// A Prover lets somebody who writes an artifact recognise what it noted on a disk
+// before it was interrupted. A proof can only be made by a holder of the data
+// key, for one artifact and one position. It is safe for concurrent use.
 type Prover struct {
 	aead     cipher.AEAD
 	manifest []byte

@@ -49,15 +49,6 @@ func (t *content) start() (err error) {
 // maxStored is the size of the largest stored segment.
 func (t *content) maxStored() int64 { return t.index.SegmentSize + index.SealOverhead }
 
-// check verifies one stored segment and returns its content, which lies in
-// stored. The same bytes are hashed and opened, in memory nobody else has.
-func (t *content) check(layer int, k int64, stored []byte) ([]byte, error) {
-	if err := t.checkDigest(layer, k, stored); err != nil {
-		return nil, err
-	}
-	return t.open(layer, k, stored)
-}
-
 // open decrypts a segment whose digest was checked, in place.
 func (t *content) open(layer int, k int64, stored []byte) ([]byte, error) {
 	if t.openers == nil {

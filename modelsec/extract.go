@@ -12,7 +12,6 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/internal/digest"
 	"github.com/modelsec/modelsec-go/internal/index"
 	"github.com/modelsec/modelsec-go/internal/staging"
@@ -127,9 +126,8 @@ type extraction struct {
 	op     *operation
 	dir    *staging.Dir
 	want   []bool
-	staged []int           // position in the staging directory of every file
-	left   []atomic.Int64  // bytes that every file still lacks
-	prover *encrypt.Prover // nil where bytes on the disk prove themselves
+	staged []int          // position in the staging directory of every file
+	left   []atomic.Int64 // bytes that every file still lacks
 }
 
 // stage prepares the directory.
@@ -164,12 +162,9 @@ func (e *extraction) stagingID(files []staging.File) string {
 // run fills the directory and publishes it.
 func (e *extraction) run(ctx context.Context) error {
 	defer e.op.watch(e.op.total)()
-	var err error
-	if e.prover, err = e.newProver(); err != nil {
-		return err
-	}
 	wanted := e.content.segmentsOf(func(file int) bool { return e.want[file] })
 	if e.dir.Resumed() {
+		var err error
 		if wanted, err = e.missing(ctx, wanted); err != nil {
 			return err
 		}
@@ -181,7 +176,11 @@ func (e *extraction) run(ctx context.Context) error {
 			}
 		}
 	}
-	if err := e.content.fetch(ctx, wanted, e.write); err != nil {
+	var note sink
+	if e.content.openers != nil {
+		note = e.note
+	}
+	if err := e.content.fetchNoting(ctx, wanted, note, e.write); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -206,12 +205,6 @@ func (e *extraction) write(layer int, k int64, content []byte) error {
 		at := p.LayerOffset - start
 		if err := e.dir.WriteAt(e.staged[p.File], content[at:at+p.Length], p.FileOffset); err != nil {
 			return &Error{File: name, Segment: -1, Err: err}
-		}
-	}
-	if e.prover != nil {
-		n := e.content.index.Ordinal(layer, k)
-		if err := e.dir.PutRecord(n, e.prover.Prove(uint64(n), content)); err != nil {
-			return err
 		}
 	}
 	return e.complete(pieces)

@@ -63,7 +63,7 @@ func (t *content) fetch(outer context.Context, wanted [][]int64, deliver sink) e
 func (t *content) fetchNoting(outer context.Context, wanted [][]int64, note, deliver sink) error {
 	ctx, cancel := context.WithCancel(outer)
 	defer cancel()
-	f := &fetcher{content: t, deliver: deliver, cancel: cancel, width: maxStreams}
+	f := &fetcher{content: t, note: note, deliver: deliver, cancel: cancel, width: maxStreams}
 	f.changed = sync.NewCond(&f.mu)
 	defer t.sources.enter(f)()
 	if f.queue = t.jobs(wanted); len(f.queue) == 0 {

@@ -12,8 +12,8 @@ import (
 
 // missing returns the wanted segments that the staging directory does not
 // hold, after it proved every byte of the others. Nothing that an earlier
-// process noted is believed: a plain segment must have its attested digest, a
-// decrypted one a MAC that only a holder of the data key can make. K11.
+// process noted is believed: a segment must have its attested digest, a decrypted
+// one after it was encrypted again as it had been stored. K11.
 func (e *extraction) missing(ctx context.Context, wanted [][]int64) ([][]int64, error) {
 	size := e.content.maxStored()
 	if err := e.c.budget.borrow(ctx, size); err != nil {
@@ -27,9 +27,10 @@ func (e *extraction) missing(ctx context.Context, wanted [][]int64) ([][]int64, 
 			if err := ctx.Err(); err != nil {
 				return nil, context.Cause(ctx)
 			}
-			start, length := e.content.index.Geometry(layer).Range(k)
+			g := e.content.index.Geometry(layer)
+			start, length := g.Range(k)
 			pieces := e.content.overlap(layer, start, length)
-			if !e.proven(layer, k, buf[:length], pieces) {
+			if _, n := g.Stored(k); !e.proven(layer, k, buf[:n], pieces) {
 				out[layer] = append(out[layer], k)
 				continue
 			}
@@ -44,8 +45,12 @@ func (e *extraction) missing(ctx context.Context, wanted [][]int64) ([][]int64, 
 // proven reads a segment back and checks it. A segment that is partly of files
 // that are not wanted, or of archive framing, cannot be read back whole and is
 // fetched again.
-func (e *extraction) proven(layer int, k int64, content []byte, pieces []index.Piece) bool {
-	start, _ := e.content.index.Geometry(layer).Range(k)
+func (e *extraction) proven(layer int, k int64, stored []byte, pieces []index.Piece) bool {
+	start, length := e.content.index.Geometry(layer).Range(k)
+	content := stored
+	if e.content.openers != nil {
+		content = stored[encrypt.PlaintextOffset:][:length]
+	}
 	covered := int64(0)
 	for _, p := range pieces {
 		if !e.want[p.File] {
@@ -57,32 +62,20 @@ func (e *extraction) proven(layer int, k int64, content []byte, pieces []index.P
 		}
 		covered += p.Length
 	}
-	if covered != int64(len(content)) {
+	if covered != length {
 		return false
 	}
-	if e.prover == nil {
-		return e.content.checkDigest(layer, k, content) == nil
+	if e.content.openers != nil {
+		var frame [encrypt.SegmentOverhead]byte
+		if e.dir.Record(e.content.index.Ordinal(layer, k), frame[:]) != nil || e.content.openers[layer].RestoreSegment(stored, k, frame) != nil {
+			return false
+		}
 	}
-	n := e.content.index.Ordinal(layer, k)
-	proof := make([]byte, encrypt.ProofSize)
-	return e.dir.Record(n, proof) == nil && e.prover.Check(uint64(n), content, proof)
+	return e.content.checkDigest(layer, k, stored) == nil
 }
 
-// newProver returns nil where bytes on the disk prove themselves. Without the
-// data key, that is with grants of some files, there is nothing to prove by: a
-// key of the moment makes everything be fetched again.
-func (m *Model) newProver() (*encrypt.Prover, error) {
-	if m.content.openers == nil {
-		return nil, nil
-	}
-	b, err := bindingOf(m.content.index, m.desc.Digest)
-	if err != nil {
-		return nil, err
-	}
-	key := m.key
-	if key == nil {
-		key = encrypt.NewKey()
-		defer key.Close()
-	}
-	return encrypt.NewProver(key, b.ArtifactID, b.Manifest)
+// note keeps of a segment what missing will need to encrypt it again.
+func (e *extraction) note(layer int, k int64, stored []byte) error {
+	frame := encrypt.Frame(stored)
+	return e.dir.PutRecord(e.content.index.Ordinal(layer, k), frame[:])
 }

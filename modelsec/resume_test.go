@@ -5,6 +5,7 @@ package modelsec_test
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,16 +25,19 @@ import (
 func interrupted(t *testing.T, p *party, memory *registry.Memory) (dest, stage string) {
 	t.Helper()
 	dest = filepath.Join(t.TempDir(), "model")
-	half := &evil{Opener: memory, content: func(d ocispec.Descriptor, b []byte) []byte {
-		if strings.HasPrefix(d.MediaType, layerType) && d.MediaType != indexType {
-			return b[:len(b)/2]
-		}
-		return b
-	}}
+	half := &evil{Opener: memory, content: firstHalf}
 	_, err := p.client(half).Pull(t.Context(), tagged, dest, p.policy(), nil)
 	refused(t, err, errTruncated)
 	absent(t, dest)
 	return dest, staged(t, dest)
+}
+
+// firstHalf cuts every layer but the index.
+func firstHalf(d ocispec.Descriptor, b []byte) []byte {
+	if strings.HasPrefix(d.MediaType, layerType) && d.MediaType != indexType {
+		return b[:len(b)/2]
+	}
+	return b
 }
 
 // staged returns the one staging directory beside a destination.
@@ -138,8 +142,8 @@ func TestSpoiledStagingIsFetchedAgain(t *testing.T) {
 	}
 }
 
-// TestProofsOfAnotherPlaceAreNotBelieved: plaintext that the same key proved
-// for another position does not pass for this one. K11.
+// TestProofsOfAnotherPlaceAreNotBelieved: plaintext of another position, with
+// what was noted of it, does not pass for this one. K11.
 func TestProofsOfAnotherPlaceAreNotBelieved(t *testing.T) {
 	p := newParty(t)
 	memory := registry.NewMemory()
@@ -152,7 +156,7 @@ func TestProofsOfAnotherPlaceAreNotBelieved(t *testing.T) {
 		err := change(b, func(b []byte) []byte { return append(bytes.Clone(first[:segment]), b[segment:]...) })
 		if err == nil {
 			err = change(filepath.Join(stage, "journal"), func(j []byte) []byte {
-				copy(j[4*encrypt.ProofSize:], j[:encrypt.ProofSize])
+				copy(j[4*encrypt.SegmentOverhead:], j[:encrypt.SegmentOverhead])
 				return j
 			})
 		}
@@ -163,6 +167,36 @@ func TestProofsOfAnotherPlaceAreNotBelieved(t *testing.T) {
 			t.Fatal(err)
 		}
 		sameFiles(t, dest, src)
+	})
+}
+
+// TestResumedPullOfSomeFilesFetchesWhatIsMissing: whoever has the keys of some
+// files can prove those files.
+func TestResumedPullOfSomeFilesFetchesWhatIsMissing(t *testing.T) {
+	p, friend := newParty(t), newParty(t)
+	memory := registry.NewMemory()
+	const name = "model.safetensors"
+	src := source(map[string]int{name: 8*segment + 123, "other.safetensors": 300})
+	d := push(t, p.client(memory), tagged, src, p.options(p.recipients()))
+	grantFiles(t, p, memory, d, friend, name)
+	inBubble(t, func(t *testing.T) {
+		dest := filepath.Join(t.TempDir(), "model")
+		extract := func(e *evil) error {
+			m, err := friend.client(e).OpenFiles(t.Context(), tagged, p.policy(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return errors.Join(m.Extract(t.Context(), dest, nil), m.Close())
+		}
+		refused(t, extract(&evil{Opener: memory, content: firstHalf}), errTruncated)
+		good := &evil{Opener: memory}
+		if err := extract(good); err != nil {
+			t.Fatal(err)
+		}
+		sameFiles(t, dest, fstest.MapFS{name: src[name]})
+		if got, most := good.fetched.Load(), sizeOf(src)/2+4*(segment+32); got > most {
+			t.Errorf("%d bytes were fetched to resume, want at most %d", got, most)
+		}
 	})
 }
 

@@ -80,6 +80,16 @@ func (f *fetcher) segment(layer int, k int64, stored []byte, sum [digest.Size]by
 	return f.open(layer, k, stored)
 }
 
+// open notes a segment whose digest was checked, and decrypts it in place.
+func (f *fetcher) open(layer int, k int64, stored []byte) ([]byte, error) {
+	if f.note != nil {
+		if err := f.note(layer, k, stored); err != nil {
+			return nil, err
+		}
+	}
+	return f.content.open(layer, k, stored)
+}
+
 // cached delivers the segments of a job that this host has, and returns the
 // others. What a file of the cache holds is checked like what a host sends.
 func (f *fetcher) cached(ctx context.Context, j job, buf []byte) (left []int64, err error) {
@@ -95,7 +105,10 @@ func (f *fetcher) cached(ctx context.Context, j job, buf []byte) (left []int64, 
 		}
 		var content []byte
 		err := f.c.lane(ctx, func() (err error) {
-			content, err = f.check(j.layer, k, buf[:n])
+			if err := f.checkDigest(j.layer, k, buf[:n]); err != nil {
+				return err
+			}
+			content, err = f.open(j.layer, k, buf[:n])
 			return err
 		})
 		if errors.Is(err, ErrDigest) {

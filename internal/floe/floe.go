@@ -14,7 +14,8 @@
 //
 // The one AES-GCM constructor used is cipher.NewGCMWithRandomNonce, whose
 // output is byte for byte the body of a FLOE segment, and which Go's strict
-// FIPS 140-3 mode allows.
+// FIPS 140-3 mode allows. Restore, which makes nothing that leaves the process,
+// uses AES-CTR.
 package floe
 
 import (
@@ -38,7 +39,10 @@ const (
 	HeaderSize = paramsSize + ivSize + tagSize
 	// Overhead is what a segment adds to its plaintext: the final-length
 	// word, the IV and the tag of AES-GCM.
-	Overhead = wordSize + 12 + 16
+	Overhead = PlaintextOffset + 16
+	// PlaintextOffset is where the ciphertext of a segment begins, and where
+	// Restore wants plaintext.
+	PlaintextOffset = wordSize + nonceSize
 	// Rotation is AEAD_ROTATION_MASK of the specification: 2^20 segments share
 	// an AES key, far below the 2^32 messages that random IVs allow.
 	Rotation = 20
@@ -53,6 +57,7 @@ const (
 	tagSize        = 32
 	messageKeySize = 48
 	wordSize       = 4
+	nonceSize      = 12
 	innerWord      = 0xFFFFFFFF
 )
 
@@ -96,10 +101,11 @@ type message struct {
 	epoch  atomic.Pointer[epoch]
 }
 
-// epoch is the AEAD for the 2^Rotation positions that start at base.
+// epoch is the cipher for the 2^Rotation positions that start at base.
 type epoch struct {
-	base uint64
-	aead cipher.AEAD
+	base  uint64
+	block cipher.Block
+	aead  cipher.AEAD
 }
 
 // start derives what both directions need and returns the header tag.
@@ -126,12 +132,12 @@ func (m *message) derive(key []byte, purpose string, n int) []byte {
 	return out
 }
 
-// aead returns the AEAD for a position. Only the epoch used last is kept:
-// a miss costs two microseconds, and a message below 2^20 segments has one.
-func (m *message) aead(position uint64) cipher.AEAD {
+// at returns the epoch of a position. Only the one used last is kept: a miss
+// costs two microseconds, and a message below 2^20 segments has one.
+func (m *message) at(position uint64) *epoch {
 	base := position &^ (1<<m.params.Rotation - 1)
 	if e := m.epoch.Load(); e != nil && e.base == base {
-		return e.aead
+		return e
 	}
 	key := m.derive(m.key[:], "DEK:"+string(binary.BigEndian.AppendUint64(nil, base)), KeySize)
 	block, err := aes.NewCipher(key)
@@ -143,8 +149,9 @@ func (m *message) aead(position uint64) cipher.AEAD {
 	if err != nil {
 		panic("floe: GCM: " + err.Error()) // the block is crypto/aes's own
 	}
-	m.epoch.Store(&epoch{base, aead})
-	return aead
+	e := &epoch{base, block, aead}
+	m.epoch.Store(e)
+	return e
 }
 
 // associated is the AAD of a segment: I2BE(position, 8) || final.
@@ -195,7 +202,7 @@ func (s *Sealer) Seal(dst, plaintext []byte, position uint64, final bool) ([]byt
 	dst = slices.Grow(dst, len(plaintext)+Overhead)
 	dst = binary.BigEndian.AppendUint32(dst, word)
 	aad := associated(position, final)
-	return s.m.aead(position).Seal(dst, nil, plaintext, aad[:]), nil
+	return s.m.at(position).aead.Seal(dst, nil, plaintext, aad[:]), nil
 }
 
 // An Opener decrypts one message. It is safe for concurrent use.
@@ -236,9 +243,33 @@ func (o *Opener) Open(dst, segment []byte, position uint64, final bool) ([]byte,
 		return nil, ErrOpen
 	}
 	aad := associated(position, final)
-	out, err := o.m.aead(position).Open(dst, nil, segment[wordSize:], aad[:])
+	out, err := o.m.at(position).aead.Open(dst, nil, segment[wordSize:], aad[:])
 	if err != nil {
 		return nil, ErrOpen
 	}
 	return out, nil
+}
+
+// Restore encrypts an opened segment again as it was stored. segment holds its
+// IV and its tag where they were stored, and its plaintext in place of the
+// ciphertext. Nothing is authenticated: what comes out is the stored segment if
+// all of them were its own, which only a digest of it can tell. It must not be
+// shown to anybody, since IV and plaintext may be of somebody's choice.
+func (o *Opener) Restore(segment []byte, position uint64, final bool) error {
+	full := o.m.params.Segment
+	if position >= MaxSegments || len(segment) < Overhead || len(segment) > full || !final && len(segment) != full {
+		return ErrOpen
+	}
+	word := uint32(innerWord)
+	if final {
+		word = uint32(len(segment))
+	}
+	binary.BigEndian.PutUint32(segment, word)
+	// GCM encrypts from the second block of its counter on: the first masks the
+	// tag (SP 800-38D, section 7.1).
+	counter := append(make([]byte, 0, aes.BlockSize), segment[wordSize:PlaintextOffset]...)
+	counter = binary.BigEndian.AppendUint32(counter, 2)
+	body := segment[PlaintextOffset : len(segment)-(Overhead-PlaintextOffset)]
+	cipher.NewCTR(o.m.at(position).block, counter).XORKeyStream(body, body)
+	return nil
 }
