@@ -7,6 +7,8 @@ package encrypt
 var (
 	KeyFrom      = keyFrom
 	IdentityFrom = identityFrom
+
+	ErrFileList = errFileList
 )
 
 // LayerKey returns the key that keys has of a layer.

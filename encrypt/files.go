@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,6 +25,9 @@ const (
 	// maxLayers is the most layers of a manifest (FORMAT.md §2).
 	maxLayers = 4096
 )
+
+// errFileList is wrapped by every error about what a sealed file list says.
+var errFileList = errors.New("encrypt: malformed file list")
 
 // filesJSON is the plaintext of a sealed file list (FORMAT.md §8.6).
 type filesJSON struct {
@@ -133,10 +137,10 @@ func manifestBytes(d digest.Digest) []byte {
 func parseFiles(artifactID [16]byte, plaintext []byte) (*FileKeys, error) {
 	var doc filesJSON
 	if err := strictjson.Unmarshal(plaintext, &doc, maxGrant); err != nil {
-		return nil, fmt.Errorf("encrypt: file list: %w", err)
+		return nil, fmt.Errorf("%w: %w", errFileList, err)
 	}
 	if len(doc.Files) == 0 || doc.Files[0] != '[' || len(doc.Keys) == 0 || len(doc.Keys) > maxLayers {
-		return nil, fmt.Errorf("encrypt: file list: files and 1 to %d keys are required, %d keys found", maxLayers, len(doc.Keys))
+		return nil, fmt.Errorf("%w: files and 1 to %d keys are required, %d keys found", errFileList, maxLayers, len(doc.Keys))
 	}
 	// All keys share one secret, so that a grant locks one page, not thousands.
 	keys := make([]byte, 0, len(doc.Keys)*keySize)
@@ -146,7 +150,7 @@ func parseFiles(artifactID [16]byte, plaintext []byte) (*FileKeys, error) {
 		k, err := decodeBase64(e.Key)
 		_, repeated := offsets[e.Layer]
 		if err != nil || len(k) != keySize || e.Layer >= maxLayers || repeated {
-			return nil, fmt.Errorf("encrypt: file list: the key of layer %d is repeated, out of range or not %d bytes", e.Layer, keySize)
+			return nil, fmt.Errorf("%w: the key of layer %d is repeated, out of range or not %d bytes", errFileList, e.Layer, keySize)
 		}
 		offsets[e.Layer] = len(keys)
 		keys = append(keys, k...)

@@ -38,6 +38,8 @@ func TestGenerateVectors(t *testing.T) {
 	generateGrants(t)
 	cryptotest.SetGlobalRandom(t, 3)
 	generateKeyFiles(t)
+	cryptotest.SetGlobalRandom(t, 4)
+	generateScoped(t)
 }
 
 // emit writes one vector: header lines, an empty line, the body.

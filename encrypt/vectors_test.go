@@ -208,12 +208,16 @@ func (v vector) unwrapFiles(g *encrypt.Grant, b encrypt.Binding, clock time.Time
 	if got := string(files.Files()); got != v.get("files") {
 		v.t.Errorf("files %s", got)
 	}
-	layer, want, _ := strings.Cut(v.get("layer-key"), " ")
+	var keys []string
 	for _, l := range files.Layers() {
 		k, err := encrypt.LayerKey(files, b.ArtifactID, l)
-		if err != nil || fmt.Sprint(l) != layer || hex.EncodeToString(k[:]) != want {
-			v.t.Errorf("layer %d has another key (error %v)", l, err)
+		if err != nil {
+			v.t.Error(err)
 		}
+		keys = append(keys, fmt.Sprintf("%d %x", l, k))
+	}
+	if got, want := strings.Join(keys, ", "), strings.Join(v.header["layer-key"], ", "); got != want {
+		v.t.Errorf("layer keys %s, want %s", got, want)
 	}
 	return "success"
 }
@@ -224,7 +228,7 @@ func grantFailure(err error) string {
 		err  error
 		word string
 	}{
-		{encrypt.ErrExpired, "expired"}, {encrypt.ErrKeyMismatch, "key mismatch"}, {encrypt.ErrDecrypt, "decrypt failure"}, {encrypt.ErrNoKey, "no key"},
+		{encrypt.ErrFileList, "format failure"}, {encrypt.ErrExpired, "expired"}, {encrypt.ErrKeyMismatch, "key mismatch"}, {encrypt.ErrDecrypt, "decrypt failure"}, {encrypt.ErrNoKey, "no key"},
 	} {
 		if errors.Is(err, c.err) {
 			return c.word
