@@ -34,7 +34,8 @@ type Client struct {
 
 	// Connections bounds the open connections to one host. Every reader from
 	// Fetch and every BlobWriter holds one until it is closed, and further
-	// operations wait. 0: 16.
+	// operations wait, for as long as their contexts let them: who reads and
+	// writes one host at a time needs two for each blob. 0: 16.
 	Connections int
 
 	mu        sync.Mutex
