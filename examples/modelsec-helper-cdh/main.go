@@ -15,6 +15,8 @@
 //
 //	helper:cdh:default/modelsec/llama
 //
+// CDH_URL or -url names another port of the loopback interface.
+//
 // Grants bear no sign of the broker, are post-quantum where the key pair is, and
 // the broker sees no request for wrapping. The key is fetched for every call and
 // kept nowhere. Whoever is root in the guest can fetch it too: what the guest may
@@ -22,6 +24,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -39,7 +42,7 @@ import (
 )
 
 func main() {
-	endpoint := flag.String("url", "http://127.0.0.1:8006", "the API of the guest's own components, on the loopback interface")
+	endpoint := flag.String("url", cmp.Or(os.Getenv("CDH_URL"), "http://127.0.0.1:8006"), "the API of the guest's own components, on the loopback interface")
 	flag.Parse()
 	g, err := newGuest(*endpoint)
 	if err != nil {

@@ -94,7 +94,7 @@ func (e *endpoint) config(t *testing.T) keyhelper.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return keyhelper.Config{Path: self, Args: []string{"-url", e.URL}, Env: []string{"MODELSEC_TEST_HELPER=1", "GORACE=atexit_sleep_ms=0"}, Timeout: time.Minute}
+	return keyhelper.Config{Path: self, Env: []string{"CDH_URL=" + e.URL, "MODELSEC_TEST_HELPER=1", "GORACE=atexit_sleep_ms=0"}, Timeout: time.Minute}
 }
 
 func TestContract(t *testing.T) {
