@@ -64,6 +64,7 @@ func TestSuite(t *testing.T) {
 		k := open(t, s, url, keyARN)
 		return encrypttest.Pair{
 			Recipient: k, Identity: k, Stranger: open(t, s, url, otherARN),
+			Binds:    true,
 			Secrets:  [][]byte{[]byte(s.SecretAccessKey)},
 			Requests: s.Requests,
 			Service:  s.Service(keyARN),

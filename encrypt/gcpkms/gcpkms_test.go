@@ -81,6 +81,7 @@ func TestSuite(t *testing.T) {
 		k := open(t, s, address, keyName)
 		return encrypttest.Pair{
 			Recipient: k, Identity: k, Stranger: open(t, s, address, otherName),
+			Binds:    true,
 			Secrets:  [][]byte{[]byte(s.Token)},
 			Requests: s.Requests,
 			Service:  s.Service(keyName),
