@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/modelsec/modelsec-go/internal/strictjson"
 )
@@ -17,8 +18,14 @@ import (
 // holds it, and the artifact type of its manifest (FORMAT.md §9).
 const BundleMediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
-// bundleMediaTypeOld is how the first tools to write version 0.3 spelled it.
-const bundleMediaTypeOld = "application/vnd.dev.sigstore.bundle+json;version=0.3"
+// bundleMediaTypesOld are those of versions 0.1 and 0.2, which GitHub and npm wrote
+// before, and how the first tools to write version 0.3 spelled it. What this
+// package reads is the same in all of them.
+var bundleMediaTypesOld = []string{
+	"application/vnd.dev.sigstore.bundle+json;version=0.1",
+	"application/vnd.dev.sigstore.bundle+json;version=0.2",
+	"application/vnd.dev.sigstore.bundle+json;version=0.3",
+}
 
 // Bundle is a Sigstore bundle that holds a DSSE envelope. It does not change:
 // what was parsed is what is verified and what is written again, byte for byte.
@@ -95,15 +102,15 @@ type signatureDocument struct {
 	Sig string `json:"sig"`
 }
 
-// ParseBundle reads a Sigstore bundle of version 0.3 with a DSSE envelope of one
-// signature. Members that it does not know are kept and ignored; a repeated one
+// ParseBundle reads a Sigstore bundle of version 0.1 to 0.3 with a DSSE envelope of
+// one signature. Members that it does not know are kept and ignored; a repeated one
 // is an error. Nothing is verified.
 func ParseBundle(b []byte) (*Bundle, error) {
 	var doc bundleDocument
 	if err := strictjson.UnmarshalLenient(b, &doc, maxBundle); err != nil {
 		return nil, formatError("bundle: %w", err)
 	}
-	if doc.MediaType != BundleMediaType && doc.MediaType != bundleMediaTypeOld {
+	if doc.MediaType != BundleMediaType && !slices.Contains(bundleMediaTypesOld, doc.MediaType) {
 		return nil, formatError("bundle of media type %q, want %q", clip(doc.MediaType), BundleMediaType)
 	}
 	if len(doc.MessageSignature) > 0 && string(doc.MessageSignature) != "null" {

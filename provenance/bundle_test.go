@@ -76,6 +76,8 @@ const validBundle = `{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json
 var toleratedEdits = map[string][2]string{
 	"unknown members":        {`"dsseEnvelope"`, `"later":{"x":[1]},"dsseEnvelope"`},
 	"the older media type":   {`sigstore.bundle.v0.3+json`, `sigstore.bundle+json;version=0.3`},
+	"version 0.2":            {`sigstore.bundle.v0.3+json`, `sigstore.bundle+json;version=0.2`},
+	"version 0.1":            {`sigstore.bundle.v0.3+json`, `sigstore.bundle+json;version=0.1`},
 	"a key id":               {`{"sig":`, `{"keyid":"k","sig":`},
 	"a null key id":          {`{"sig":`, `{"keyid":null,"sig":`},
 	"a raw public key":       {`"hint":"aGludA=="`, `"rawBytes":"AAAA","keyDetails":"PKIX_ECDSA_P256_SHA_256"`},
@@ -88,7 +90,7 @@ var refusedEdits = map[string][2]string{
 	"a repeated member":             {`"payload":"e30="`, `"payload":"e30=","payload":"e30="`},
 	"a member in another case":      {`"payload":`, `"Payload":`},
 	"another version":               {`v0.3+json`, `v0.4+json`},
-	"an older version":              {`sigstore.bundle.v0.3+json`, `sigstore.bundle+json;version=0.2`},
+	"a later version, spelled so":   {`sigstore.bundle.v0.3+json`, `sigstore.bundle+json;version=0.4`},
 	"no signature":                  {`[{"sig":"c2ln"}]`, `[]`},
 	"two signatures":                {`[{"sig":"c2ln"}]`, `[{"sig":"c2ln"},{"sig":"c2ln"}]`},
 	"an empty signature":            {`"c2ln"`, `""`},

@@ -6,6 +6,7 @@ package sigstore_test
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -134,6 +135,37 @@ func TestGitHubVectors(t *testing.T) {
 	} {
 		if b, err := provenance.ParseBundle(vector(t, name)); err == nil {
 			t.Errorf("%s: parsed as %s", name, b.Bytes())
+		}
+	}
+}
+
+// TestVerifierCounts: statements of the conformance suite, of each version and
+// with logs of both.
+func TestVerifierCounts(t *testing.T) {
+	dir := filepath.Join(vectors.Dir(t, "sigstore-conformance"), "bundle-verify")
+	public := vector(t, "trusted_root.json")
+	for name, want := range map[string]provenance.Verified{
+		"happy-path-intoto-in-dsse-v3":  {LogEntries: 1, SCTs: 1},
+		"intoto-with-custom-trust-root": {LogEntries: 1, SCTs: 1, Timestamps: 1},
+		"rekor2-dsse-happy-path":        {LogEntries: 1, SCTs: 1, Timestamps: 1},
+	} {
+		root, err := os.ReadFile(filepath.Join(dir, name, "trusted_root.json"))
+		if errors.Is(err, fs.ErrNotExist) {
+			root, err = public, nil
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := must(os.ReadFile(filepath.Join(dir, name, "bundle.sigstore.json")))
+		v := must(sigstore.NewVerifier(sigstore.VerifierOptions{TrustedRoots: [][]byte{root}}))
+		got, err := v.Verify(t.Context(), must(provenance.ParseBundle(text)))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got.LogEntries != want.LogEntries || got.SCTs != want.SCTs || got.Timestamps != want.Timestamps || got.Statement.PredicateType != provenance.PredicateSLSA {
+			t.Errorf("%s: %d log entries, %d certificate timestamps, %d timestamps, want %d, %d, %d", name,
+				got.LogEntries, got.SCTs, got.Timestamps, want.LogEntries, want.SCTs, want.Timestamps)
 		}
 	}
 }
