@@ -5,6 +5,7 @@ package provenance_test
 
 import (
 	"errors"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -25,43 +26,53 @@ func TestDenialListsSurviveARoundTrip(t *testing.T) {
 	}
 }
 
-func TestDenialListsSayOneThing(t *testing.T) {
-	valid := string(must[provenance.Statement](t)(provenance.NewDenials(denialList())).Predicate)
-	entry := func(e string) [2]string { return [2]string{`{"builder":"https://elsewhere.example.com"}`, e} }
-	for name, edit := range map[string][2]string{
-		"no sequence":             {`"sequence":7,`, ``},
-		"no expiry":               {`"expires":"2026-11-23T12:00:00Z",`, ``},
-		"expires before issued":   {`"expires":"2026-11-23T12:00:00Z"`, `"expires":"2026-11-20T12:00:00Z"`},
-		"no name":                 {`"name":"acme"`, `"name":""`},
-		"an unknown member":       {`"name":"acme"`, `"name":"acme","except":[]`},
-		"no entries member":       {`"entries":`, `"entrees":`},
-		"a number too large":      {`"sequence":7`, `"sequence":9007199254740992`},
-		"an empty entry":          entry(`{}`),
-		"an entry of two kinds":   entry(`{"builder":"a","key":"` + strings.Repeat("ab", 32) + `"}`),
-		"an entry with no value":  entry(`{"builder":""}`),
-		"an issuer alone":         entry(`{"issuer":"https://i.example.com"}`),
-		"a name without a range":  entry(`{"name":"x"}`),
-		"a range that is empty":   entry(`{"name":"x","from":2,"to":1}`),
-		"a range without a name":  entry(`{"builder":"a","from":0,"to":1}`),
-		"a builder since":         entry(`{"builder":"a","since":"2026-01-01T00:00:00Z"}`),
-		"a key until":             entry(`{"key":"` + strings.Repeat("ab", 32) + `","until":"2026-01-01T00:00:00Z"}`),
-		"until before since":      entry(`{"issuer":"i","subject":"s","since":"2026-01-02T00:00:00Z","until":"2026-01-01T00:00:00Z"}`),
-		"a key that is no digest": entry(`{"key":"abcd"}`),
-		"a digest of sha512":      entry(`{"digest":"sha512:` + strings.Repeat("ab", 64) + `"}`),
-	} {
-		if strings.Count(valid, edit[0]) != 1 {
-			t.Fatalf("%s: %q is not in %s once", name, edit[0], valid)
-		}
-		predicate := strings.Replace(valid, edit[0], edit[1], 1)
-		_, err := provenance.ParseDenials(provenance.Statement{PredicateType: provenance.PredicateDenials, Predicate: []byte(predicate)})
-		if !errors.Is(err, provenance.ErrFormat) {
-			t.Errorf("%s: got %v, want ErrFormat", name, err)
+// statementVectors are predicates with one defect each, in the form of
+// policyVectors.
+func statementVectors(t testing.TB, kind string, least int) map[string][2]string {
+	t.Helper()
+	paths := must[[]string](t)(filepath.Glob("testdata/" + kind + "/*.txt"))
+	if len(paths) < least {
+		t.Fatalf("%d vectors in testdata/%s", len(paths), kind)
+	}
+	return readVectors(t, paths)
+}
+
+func TestDenialListVectors(t *testing.T) {
+	for name, v := range statementVectors(t, "denials", 20) {
+		l, err := provenance.ParseDenials(provenance.Statement{PredicateType: provenance.PredicateDenials, Predicate: []byte(v[1])})
+		checkVector(t, name, v[0], err)
+		if err == nil {
+			if again := must[provenance.Statement](t)(provenance.NewDenials(l)); string(again.Predicate) != strings.TrimSpace(v[1]) {
+				t.Errorf("%s: written again it reads %s", name, again.Predicate)
+			}
 		}
 	}
 	over := denialList()
 	over.Entries = make([]provenance.Denial, 1<<16+1)
 	if _, err := provenance.NewDenials(over); !errors.Is(err, provenance.ErrFormat) {
 		t.Errorf("over the limit: got %v", err)
+	}
+}
+
+func TestPlaintextVectors(t *testing.T) {
+	for name, v := range statementVectors(t, "plaintext", 7) {
+		p, err := provenance.ParsePlaintext(provenance.Statement{PredicateType: provenance.PredicatePlaintext, Predicate: []byte(v[1])})
+		checkVector(t, name, v[0], err)
+		if err == nil {
+			if again := must[provenance.Statement](t)(provenance.NewPlaintext(p)); string(again.Predicate) != strings.TrimSpace(v[1]) {
+				t.Errorf("%s: written again it reads %s", name, again.Predicate)
+			}
+		}
+	}
+}
+
+func checkVector(t testing.TB, name, expect string, err error) {
+	t.Helper()
+	switch {
+	case expect == "valid" && err != nil:
+		t.Errorf("%s: %v", name, err)
+	case expect != "valid" && (!errors.Is(err, provenance.ErrFormat) || !strings.Contains(err.Error(), expect)):
+		t.Errorf("%s: got %v, want ErrFormat with %q", name, err, expect)
 	}
 }
 

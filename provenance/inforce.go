@@ -95,13 +95,7 @@ func (e *evaluation) heed() string {
 		var newest []DenialList
 		var reasons []string
 		for _, v := range e.in.Denials {
-			l, err := ParseDenials(v.Statement)
-			switch {
-			case err == nil && l.Name != s.Name:
-				continue
-			case err == nil:
-				err = e.admitList(s, v, l)
-			}
+			l, err := e.admitList(s, v)
 			if err != nil {
 				reasons = append(reasons, err.Error())
 				continue
@@ -129,23 +123,30 @@ func (e *evaluation) heed() string {
 }
 
 // admitList holds one statement to the source: nothing but the right signer
-// makes a list that speaks for it.
-func (e *evaluation) admitList(s DenialSource, v Verified, l DenialList) error {
-	if len(v.Subjects) != 1 || v.Subjects[0] != l.Subject() {
-		return errors.New("about something else than its name")
-	}
+// makes a list that speaks for it. Who signed comes first, since lists are large
+// and anybody can attach one.
+func (e *evaluation) admitList(s DenialSource, v Verified) (DenialList, error) {
 	signer, err := v.Signer.party()
 	if err != nil {
-		return err
+		return DenialList{}, err
 	}
 	p, ok := signer.among(s.Signers)
 	if !ok {
-		return fmt.Errorf("signed by %s", v.Signer)
+		return DenialList{}, fmt.Errorf("signed by %s", v.Signer)
 	}
 	if reason := p.within(v.Times, e.in.Now); reason != "" {
-		return errors.New(reason)
+		return DenialList{}, errors.New(reason)
 	}
-	return nil
+	l, err := ParseDenials(v.Statement)
+	switch {
+	case err != nil:
+		return DenialList{}, err
+	case l.Name != s.Name:
+		return DenialList{}, fmt.Errorf("named %q", l.Name)
+	case len(v.Subjects) != 1 || v.Subjects[0] != l.Subject():
+		return DenialList{}, errors.New("about something else than its name")
+	}
+	return l, nil
 }
 
 func (e *evaluation) stale(s DenialSource, l DenialList) string {

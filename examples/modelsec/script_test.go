@@ -190,12 +190,16 @@ func bundles(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// embed DST SRC KEY puts the PEM file KEY in place of the word KEY of a
-// policy.
+// embed DST SRC KEY [WORD] puts the PEM file KEY in place of the word, or of KEY,
+// in a policy.
 func embed(ts *testscript.TestScript, _ bool, args []string) {
 	key, err := json.Marshal(ts.ReadFile(args[2]))
 	ts.Check(err)
-	text := strings.ReplaceAll(ts.ReadFile(args[1]), `"KEY"`, string(key))
+	word := "KEY"
+	if len(args) > 3 {
+		word = args[3]
+	}
+	text := strings.ReplaceAll(ts.ReadFile(args[1]), strconv.Quote(word), string(key))
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644))
 }
 
