@@ -119,6 +119,9 @@ func testState(t *testing.T, p Pair, s state) {
 		if s.want != nil && !errors.Is(err, s.want) || errors.Is(err, encrypt.ErrNotMine) {
 			t.Errorf("%s: error %v, want %v", what, err, s.want)
 		}
+		if what == "wrap" && errors.Is(err, encrypt.ErrDecrypt) {
+			t.Errorf("wrap: error %v, and there is nothing to decrypt", err)
+		}
 		for _, other := range []error{encrypt.ErrDisabled, encrypt.ErrDenied, encrypt.ErrThrottled} {
 			if s.want != nil && s.want != other && errors.Is(err, other) {
 				t.Errorf("%s: error %v is also %v", what, err, other)

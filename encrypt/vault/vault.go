@@ -155,6 +155,9 @@ func (k *Key) Wrap(ctx context.Context, key []byte, b encrypt.Binding) (encrypt.
 		} `json:"data"`
 	}
 	err := k.client.call(ctx, fmt.Sprintf(k.path, "encrypt"), transitRequest{Plaintext: key, AssociatedData: b.Context()}, &out)
+	if errors.Is(err, encrypt.ErrDecrypt) {
+		err = errors.New("the server does not take the request") // and there is no ciphertext to blame
+	}
 	if err != nil {
 		return encrypt.Stanza{}, k.errorf("encrypt", err)
 	}
