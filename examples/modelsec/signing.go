@@ -27,6 +27,7 @@ type signFlags struct {
 	token   string
 	config  string
 	roots   *[]string // of trust, where the verb has that
+	own     bool      // else
 }
 
 // define adds the flags. x is the verb's trust, if any, with which it shares
@@ -40,7 +41,7 @@ func (s *signFlags) define(c *cobra.Command, x *trust) {
 	if x != nil {
 		s.roots = &x.roots
 	} else {
-		s.roots = new([]string)
+		s.roots, s.own = new([]string), true
 		f.StringArrayVar(s.roots, "trusted-root", nil, "with --signing-config, trusted root `file` of the same instance")
 	}
 	c.MarkFlagsMutuallyExclusive("sign-key", "keyless")
@@ -57,6 +58,8 @@ func (s *signFlags) load(ctx context.Context, t *tool) (provenance.Signer, crypt
 		return nil, nil, usagef("--identity-token is for --keyless")
 	case s.config != "" && !s.given():
 		return nil, nil, usagef("--signing-config says with which services, and not who signs: give --keyless or --sign-key F")
+	case s.own && s.config == "" && len(*s.roots) > 0:
+		return nil, nil, usagef("--trusted-root belongs to --signing-config")
 	case !s.given():
 		return nil, nil, nil
 	}
