@@ -134,12 +134,25 @@ func TestPluginContract(t *testing.T) {
 // TestPluginClass: a plugin is classical unless it labels its stanzas, and may
 // not change its mind; a passphrase by way of a plugin is refused (K31).
 func TestPluginClass(t *testing.T) {
-	installPlugin(t)
+	dir := installPlugin(t)
 	for kind, want := range map[string]encrypt.WrapClass{"classical": encrypt.Classical, "post-quantum": encrypt.PostQuantum} {
 		text, _ := tokenKey(kind)
 		r, err := age.ParseRecipient(t.Context(), text, nil)
 		if err != nil || encrypt.ClassOf(r) != want {
 			t.Errorf("%s: class %v, error %v", kind, encrypt.ClassOf(r), err)
+		}
+		if want != encrypt.PostQuantum {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, "state"), []byte("unlabelled"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, b := encrypttest.NewBinding(t)
+		if _, err := r.Wrap(t.Context(), make([]byte, 128), b); err == nil || !strings.Contains(err.Error(), "another class") {
+			t.Errorf("a plugin that became classical: error %v", err)
+		}
+		if err := os.Remove(filepath.Join(dir, "state")); err != nil {
+			t.Fatal(err)
 		}
 	}
 	text, _ := tokenKey("secret passphrase")

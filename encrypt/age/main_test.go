@@ -58,7 +58,7 @@ func act(fileKey []byte) error {
 	for {
 		state, err := os.ReadFile(filepath.Join(dir, "state"))
 		switch {
-		case err != nil:
+		case err != nil, string(state) == "unlabelled":
 			return nil
 		case string(state) == "quoting":
 			fmt.Fprintf(os.Stderr, "%x", fileKey)
@@ -92,7 +92,9 @@ func (k token) WrapWithLabels(fileKey []byte) ([]*age.Stanza, []string, error) {
 	stanzaType, labels := "modelsectest", []string(nil)
 	switch k[0] {
 	case 'p':
-		labels = []string{"postquantum"}
+		if _, err := os.Stat(filepath.Join(os.Getenv("BACKEND"), "state")); err != nil {
+			labels = []string{"postquantum"}
+		}
 	case 's':
 		stanzaType = "scrypt"
 	}

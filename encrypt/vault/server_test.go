@@ -27,6 +27,7 @@ type server struct {
 	tokens   map[string]int    // how many requests each may still make
 	logins   map[string]string // secret by PATH|ROLE
 	lease    int               // seconds
+	uses     int               // of a token from a login
 	requests []string          // METHOD PATH of all
 	fault    http.HandlerFunc  // instead of everything else
 	healed   chan struct{}
@@ -38,6 +39,7 @@ func newServer(t *testing.T) *server {
 		keys:   map[string][]byte{"|transit/ours": random(32), "|transit/theirs": random(32)},
 		tokens: map[string]int{"hvs.root-of-the-test": 1 << 30},
 		logins: map[string]string{"auth/approle/login|role-1": "secret-id-of-the-test", "auth/k8s/eu/login|puller": "jwt-of-the-test"},
+		uses:   1 << 30,
 		healed: make(chan struct{}),
 	}
 	s.Server = httptest.NewServer(s)
@@ -125,7 +127,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			fail(w, http.StatusBadRequest, "invalid role or secret ID")
 			return
 		}
-		s.grant(w, "hvs."+rand.Text(), 1<<30)
+		s.grant(w, "hvs."+rand.Text(), s.uses)
 		return
 	}
 	token := r.Header.Get("X-Vault-Token")

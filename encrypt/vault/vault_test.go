@@ -206,6 +206,13 @@ func TestTokenIsReplacedOnce(t *testing.T) {
 		if want := 3 + 4; s.count() != want { // refused, login, encrypt, decrypt
 			t.Errorf("%s: %d requests, want %d: %q", name, s.count(), want, s.requests)
 		}
+		s.uses = 0 // whoever logs in is denied all the same
+		if err := roundTrip(t, open(t, vault.Config{Address: s.URL, Key: "ours", Auth: auths[name]})); !errors.Is(err, encrypt.ErrDenied) {
+			t.Errorf("%s: a fresh token is refused: error %v, want ErrDenied", name, err)
+		}
+		if want := 7 + 2; s.count() != want { // login, refused
+			t.Errorf("%s: %d requests, want %d: %q", name, s.count(), want, s.requests)
+		}
 		s.mu.Lock()
 		clear(s.tokens)
 		clear(s.logins)
