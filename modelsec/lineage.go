@@ -83,9 +83,9 @@ func (c *Client) Lineage(ctx context.Context, ref string, p provenance.Policy) (
 	if err := a.judge(ctx, p); err != nil {
 		return nil, op.fail(err)
 	}
-	g := &lineageGraph{lineage: &Lineage{}, nodes: make(map[LineageNode]int), policy: p}
+	g := &lineageGraph{lineage: &Lineage{}, nodes: make(map[LineageNode]int), broken: make(map[int]error)}
 	g.artifact(a.ref.Name, a.desc.Digest, "", &step{artifact: a, report: a.report, links: a.walk.linksOf(a)})
-	return g.lineage, op.fail(join(errors.Join(g.errs...), a.recordLineage(ctx)))
+	return g.lineage, op.fail(join(g.errors(), a.recordLineage(ctx)))
 }
 
 // recordLineage records the decision about the artifact that was asked about. A
@@ -109,9 +109,8 @@ func (w *walk) linksOf(a *artifact) []link {
 // lineageGraph draws a walk.
 type lineageGraph struct {
 	lineage *Lineage
-	policy  provenance.Policy
 	nodes   map[LineageNode]int // by kind, name and digest
-	errs    []error             // of the links that are broken
+	broken  map[int]error       // why a node is not verified
 }
 
 // node returns the place of a node, and whether it is new.
@@ -129,22 +128,31 @@ func (g *lineageGraph) edge(from, to int, role, buildType string) {
 	g.lineage.Edges = append(g.lineage.Edges, LineageEdge{From: from, To: to, Role: role, BuildType: buildType})
 }
 
-// artifact draws one artifact and everything behind it.
+// artifact draws one artifact and everything behind it. One that is too far away
+// on one way and verified on another is verified.
 func (g *lineageGraph) artifact(name string, d digest.Digest, role string, s *step) int {
 	n := LineageNode{Kind: kindArtifact, Name: name, Digest: d, State: stateRefused, Problem: clip(s.problem)}
+	var broken error
 	switch {
 	case s.report == nil:
-		g.errs = append(g.errs, fmt.Errorf("%s: %s", linkName(role, name, d), s.problem))
+		broken = fmt.Errorf("%s: %s", linkName(role, name, d), s.problem)
 	case s.report.Allowed:
 		n.State, n.Level = stateVerified, s.report.Level
 	default:
 		first := s.report.Refused()[0]
 		n.Problem = clip(first.Name + ": " + first.Found)
-		g.errs = append(g.errs, fmt.Errorf("%s: %w", linkName(role, name, d), &provenance.PolicyError{Report: s.report}))
+		broken = fmt.Errorf("%s: %w", linkName(role, name, d), &provenance.PolicyError{Report: s.report})
 	}
 	at, isNew := g.node(n)
 	if !isNew {
-		return at
+		if broken != nil || g.broken[at] == nil {
+			return at
+		}
+		g.lineage.Nodes[at] = n
+		delete(g.broken, at)
+	}
+	if broken != nil {
+		g.broken[at] = broken
 	}
 	if s.report != nil {
 		g.builders(at, s.report)
@@ -153,6 +161,15 @@ func (g *lineageGraph) artifact(name string, d digest.Digest, role string, s *st
 		g.link(at, l)
 	}
 	return at
+}
+
+// errors names every node that is not verified and should be.
+func (g *lineageGraph) errors() error {
+	var errs []error
+	for i := range g.lineage.Nodes {
+		errs = append(errs, g.broken[i])
+	}
+	return errors.Join(errs...)
 }
 
 // builders draws who made an artifact, as the provenance that counted says.

@@ -162,6 +162,23 @@ func TestLineageOfARefusedArtifactFollowsNothing(t *testing.T) {
 	}
 }
 
+// TestLineageIsVerifiedByItsShortestWay: what lies beyond the bounds on one way
+// may be near on another.
+func TestLineageIsVerifiedByItsShortestWay(t *testing.T) {
+	f := newFamily(t)
+	f.rules.Rules[0].Require[0].Materials = nil
+	f.rules.Lineage.MaxDepth = 2
+	old := f.make(t, "team/old", provenance.Build{})
+	middle := f.make(t, "team/middle", provenance.Build{Dependencies: []provenance.Dependency{input(provenance.RoleBase, "team/old", old)}})
+	near := f.make(t, "team/nearer", provenance.Build{Dependencies: []provenance.Dependency{input(provenance.RoleBase, "team/middle", middle)}})
+	far := provenance.Build{Dependencies: []provenance.Dependency{input(provenance.RoleBase, "team/nearer", near), input(provenance.RoleBase, "team/old", old)}}
+	f.make(t, "team/quantised", far)
+	l, err := lineageOf(t, f)
+	if err != nil || len(l.Nodes) != 5 {
+		t.Errorf("got %v, %v", l, err)
+	}
+}
+
 func TestLineageTextIsFitForDrawing(t *testing.T) {
 	l := &modelsec.Lineage{Nodes: []modelsec.LineageNode{{Kind: "input", Name: `a"] ; evil \ `, State: "stated"}}}
 	if got, want := l.DOT(), `label="a\"] ; evil \\ \nstated"`; !strings.Contains(got, want) {

@@ -18,18 +18,23 @@ func (l *Lineage) String() string {
 	}
 	var b strings.Builder
 	fmt.Fprintln(&b, l.Nodes[0].text())
-	l.branch(&b, 0, "", make(map[int]bool))
+	t := lineageTree{Lineage: l, below: make(map[int][]LineageEdge), drawn: make(map[int]bool)}
+	for _, e := range l.Edges {
+		t.below[e.From] = append(t.below[e.From], e)
+	}
+	t.branch(&b, 0, "")
 	return b.String()
 }
 
-func (l *Lineage) branch(b *strings.Builder, from int, indent string, drawn map[int]bool) {
-	drawn[from] = true
-	var edges []LineageEdge
-	for _, e := range l.Edges {
-		if e.From == from {
-			edges = append(edges, e)
-		}
-	}
+type lineageTree struct {
+	*Lineage
+	below map[int][]LineageEdge
+	drawn map[int]bool
+}
+
+func (l *lineageTree) branch(b *strings.Builder, from int, indent string) {
+	l.drawn[from] = true
+	edges := l.below[from]
 	for i, e := range edges {
 		mark, below := "├── ", "│   "
 		if i == len(edges)-1 {
@@ -43,13 +48,13 @@ func (l *Lineage) branch(b *strings.Builder, from int, indent string, drawn map[
 		if e.BuildType != "" {
 			text += ", " + shortType(e.BuildType)
 		}
-		again := drawn[e.To] && n.Kind == kindArtifact
+		again := l.drawn[e.To] && n.Kind == kindArtifact
 		if again {
 			text += " (as above)"
 		}
 		fmt.Fprintf(b, "%s%s%s\n", indent, mark, text)
 		if !again && n.Kind == kindArtifact {
-			l.branch(b, e.To, indent+below, drawn)
+			l.branch(b, e.To, indent+below)
 		}
 	}
 }

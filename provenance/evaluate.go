@@ -112,6 +112,7 @@ type evaluation struct {
 	plaintexts []Plaintext // that the artifact is proven to hold
 
 	inputsFound []Input
+	inputAt     map[Input]int
 	levels      []int // of every requirement for provenance
 	report      *Report
 }

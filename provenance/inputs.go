@@ -15,7 +15,7 @@ type Input struct {
 	// Artifact names it where it is an OCI artifact in a repository that the
 	// policy follows; else only Role is set and Problem says why.
 	Artifact
-	// URI and Digest are as the provenance has them.
+	// URI and Digest are as the provenance has them: others wrote them.
 	URI    string
 	Digest digest.Digest
 	// Needed says that a requirement wants the input verified.
@@ -41,7 +41,7 @@ func (p Policy) Inputs(in Evidence) []Input {
 func (j *judgement) inputs(c *candidate) []Input {
 	var out []Input
 	for _, d := range c.slsa.BuildDefinition.ResolvedDependencies {
-		in := Input{URI: clip(d.URI), Digest: digest.NewDigestFromEncoded(digest.SHA256, d.Digest["sha256"])}
+		in := Input{URI: d.URI, Digest: digest.NewDigestFromEncoded(digest.SHA256, d.Digest["sha256"])}
 		a, err := d.artifact()
 		switch {
 		case err != nil:
@@ -69,12 +69,16 @@ func (j *judgement) inputs(c *candidate) []Input {
 // note keeps an input that was not seen yet. What one requirement needs is
 // needed.
 func (e *evaluation) note(in Input) {
-	for i, known := range e.inputsFound {
-		if known.URI == in.URI && known.Digest == in.Digest && known.Role == in.Role {
-			e.inputsFound[i].Needed = known.Needed || in.Needed
-			return
-		}
+	id := in
+	id.Needed = false
+	if i, ok := e.inputAt[id]; ok {
+		e.inputsFound[i].Needed = e.inputsFound[i].Needed || in.Needed
+		return
 	}
+	if e.inputAt == nil {
+		e.inputAt = make(map[Input]int)
+	}
+	e.inputAt[id] = len(e.inputsFound)
 	e.inputsFound = append(e.inputsFound, in)
 }
 
@@ -111,5 +115,5 @@ func (in Input) what() string {
 	if role == "" {
 		role = "dependency"
 	}
-	return role + " " + in.URI + "@" + string(in.Digest)
+	return role + " " + clip(in.URI) + "@" + string(in.Digest)
 }
