@@ -3,6 +3,11 @@
 
 package modelsec
 
+import (
+	"errors"
+	"os"
+)
+
 // SetSegmentSize makes a push write small segments, so that small artifacts
 // have many.
 func SetSegmentSize(o *PushOptions, bytes int64) { o.segmentSize = bytes }
@@ -29,4 +34,18 @@ func KeptKeys(c *Client) int {
 	c.keys.mu.Lock()
 	defer c.keys.mu.Unlock()
 	return len(c.keys.kept)
+}
+
+// TakeUpRotation opens the journal of a rotation over what a file holds, and
+// returns what it holds then.
+func TakeUpRotation(path string, b []byte, o *RotateOptions) ([]byte, error) {
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		return nil, err
+	}
+	j, err := openRotateJournal(path, "registry.example.com/team/llama", o)
+	if err == nil {
+		j.close()
+	}
+	after, readErr := os.ReadFile(path)
+	return after, errors.Join(err, readErr)
 }

@@ -8,10 +8,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/internal/index"
 	"github.com/modelsec/modelsec-go/modelsec"
 	"github.com/modelsec/modelsec-go/provenance"
@@ -93,4 +96,31 @@ func openAny(t *testing.T, c *modelsec.Client, ref string) {
 			t.Errorf("%s has %d bytes, read %d", file.Name, file.Size, n)
 		}
 	}
+}
+
+// fixedKey is the same key in every process.
+type fixedKey string
+
+func (k fixedKey) KeyID(b encrypt.Binding) string { return b.KeyID("fixed", []byte(k)) }
+
+// FuzzRotateJournal: whatever a file holds, it is taken up as the journal of the
+// same rotation, started anew where it is empty, or refused and left alone.
+func FuzzRotateJournal(f *testing.F) {
+	o := &modelsec.RotateOptions{Old: fixedKey("old"), New: []encrypt.Recipient{bogus{1}}}
+	head := must(modelsec.TakeUpRotation(filepath.Join(f.TempDir(), "head"), nil, o))
+	line := `{"digest":"sha256:` + strings.Repeat("ab", 32) + `","document":"sha256:` + strings.Repeat("cd", 32) + `"}` + "\n"
+	for _, text := range []string{"", "x", string(head), string(head) + line, string(head) + line + line[:20], string(head) + "{}\n" + line, string(head[:len(head)-2])} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		after, err := modelsec.TakeUpRotation(filepath.Join(t.TempDir(), "journal"), b, o)
+		switch {
+		case err != nil && (!errors.Is(err, modelsec.ErrConfig) || !bytes.Equal(after, b)):
+			t.Errorf("got %v, want ErrConfig and an untouched file", err)
+		case err == nil && !bytes.HasPrefix(after, head):
+			t.Errorf("taken up without its first line: %q", after)
+		case err == nil && len(after) > len(head) && !bytes.HasPrefix(b, after):
+			t.Errorf("lines were made up: %q", after)
+		}
+	})
 }

@@ -107,3 +107,33 @@ func FuzzCheckPaths(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseFiles: a list of some files that is accepted lies inside the layers,
+// without overlap, whatever its author meant.
+func FuzzParseFiles(f *testing.F) {
+	x, err := index.Parse(frame(marshal(f, sealed()), digests()))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(`[{"path":"a","role":"weight","size":1,"runs":[[0,0,0,1]]}]`))
+	f.Add([]byte(`[],"files":[]`))
+	f.Add([]byte(`[{"path":"a","role":"weight","size":2,"runs":[[0,0,0,1],[1,0,0,1]]}]`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		files, err := x.ParseFiles(b)
+		if err != nil {
+			if files != nil || !errors.Is(err, index.ErrFormat) {
+				t.Fatalf("got %v, %v, want ErrFormat", files, err)
+			}
+			return
+		}
+		for layer, pieces := range index.ByLayer(files, len(x.Layers)) {
+			var end int64
+			for _, p := range pieces {
+				if p.LayerOffset < end || p.Length < 0 || p.LayerOffset+p.Length > x.Geometry(layer).Content {
+					t.Fatalf("layer %d: %+v after %d", layer, p, end)
+				}
+				end = p.LayerOffset + p.Length
+			}
+		}
+	})
+}
