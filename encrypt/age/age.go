@@ -18,6 +18,8 @@
 // a failure is withheld, since it knows the key to the key; what it has to say to
 // the user goes to the UI.
 //
+// What does not open is encrypt.ErrDecrypt, of a plugin too where it says so.
+//
 // Passphrases are no recipients here, not even by way of a plugin: what lies at a
 // registry would be an oracle for guesses for ever.
 //

@@ -64,8 +64,9 @@ type Config struct {
 	// GODEBUG and the folder for temporary files: "NAME=value", or "NAME" and "PREFIX_*" for
 	// variables of this process that are passed on where they are set.
 	Env []string
-	// Timeout is for one call. If less than or equal to 0, a default (currently
-	// 10 seconds) is used; more than two minutes are two minutes.
+	// Timeout is for one call. If less than or equal to 0, that of the provider in
+	// a helper built with Main is used where it has one ([encrypt.Timed]), else a
+	// default (currently 10 seconds); more than two minutes are two minutes.
 	Timeout time.Duration
 }
 
@@ -136,6 +137,9 @@ func Open(ctx context.Context, c Config, key string) (*Helper, error) {
 		return nil, h.errorf("%w", err)
 	}
 	h.desc = *answer.Describe
+	if seconds := h.desc.Seconds; c.Timeout <= 0 && seconds > 0 {
+		h.config.Timeout = time.Duration(min(seconds, int64(maxTimeout/time.Second))) * time.Second
+	}
 	return h, nil
 }
 

@@ -239,6 +239,11 @@ func TestTimeoutIsUnavailable(t *testing.T) {
 	if slow.Timeout() != c.Timeout || h.Timeout() != 2*time.Minute {
 		t.Errorf("timeouts %v and %v", slow.Timeout(), h.Timeout())
 	}
+	c.Timeout = 0
+	if h := open(t, c, "ours"); h.Timeout() != 90*time.Second {
+		t.Errorf("timeout %v, want that of the provider in the helper", h.Timeout())
+	}
+	c.Timeout = 100 * time.Millisecond
 	back.enter("stalled")(t)
 	_, b := encrypttest.NewBinding(t)
 	// A program of another kind stands in for one that opens slowly.
@@ -359,6 +364,7 @@ func TestOpenWantsADescription(t *testing.T) {
 		"long resource":  describe("x", base64.StdEncoding.EncodeToString(make([]byte, 9<<10)), "classical"),
 		"unknown class":  describe("x", "AAAA", "perfect"),
 		"no base64":      describe("x", "A", "classical"),
+		"endless":        strings.Replace(describe("x", "AAAA", "classical"), `"}}`, `","seconds":"x"}}`, 1),
 		"another result": `{"keywrapresults":{"annotation":"AAAA"}}`,
 	} {
 		_, c := newBackend(t, "odd", "ODD="+out)

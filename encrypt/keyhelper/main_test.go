@@ -123,6 +123,8 @@ func openKey(_ context.Context, name string) (*keyhelper.Key, error) {
 // acting does what the state says before it does its work.
 type acting struct{ id *encrypt.HPKEIdentity }
 
+func (a acting) Timeout() time.Duration { return 90 * time.Second }
+
 func (a acting) Class() encrypt.WrapClass { return a.id.Recipient().Class() }
 
 func (a acting) Wrap(ctx context.Context, key []byte, b encrypt.Binding) (encrypt.Stanza, error) {

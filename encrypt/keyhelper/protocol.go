@@ -85,6 +85,9 @@ type description struct {
 	Type     string `json:"type"`
 	Resource []byte `json:"resource"`
 	Class    string `json:"class"`
+	// Seconds is how long a call may take, where that is not the default: somebody
+	// may have to touch a token.
+	Seconds int64 `json:"seconds,omitempty"`
 }
 
 func (d description) check() error {

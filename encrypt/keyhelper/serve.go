@@ -105,11 +105,7 @@ func serve(ctx context.Context, in io.Reader, open func(context.Context, string)
 		return nil, err
 	}
 	if req.Op == opDescribe {
-		class := encrypt.Classical
-		if k.Recipient != nil {
-			class = encrypt.ClassOf(k.Recipient)
-		}
-		return &answer{Describe: &description{Type: k.Type, Resource: k.Resource, Class: class.String()}}, nil
+		return &answer{Describe: k.describe()}, nil
 	}
 	b, err := parseContext(parameter(p, paramContext))
 	if err != nil {
@@ -119,6 +115,19 @@ func serve(ctx context.Context, in io.Reader, open func(context.Context, string)
 		return k.wrap(ctx, req.Wrap.Data, b)
 	}
 	return k.unwrap(ctx, req.Unwrap.Annotation, b)
+}
+
+func (k *Key) describe() *description {
+	d := &description{Type: k.Type, Resource: k.Resource, Class: encrypt.Classical.String()}
+	if k.Recipient != nil {
+		d.Class = encrypt.ClassOf(k.Recipient).String()
+	}
+	for _, side := range []any{k.Recipient, k.Identity} {
+		if t, ok := side.(encrypt.Timed); ok {
+			d.Seconds = max(d.Seconds, int64(t.Timeout()/time.Second))
+		}
+	}
+	return d
 }
 
 func (k *Key) wrap(ctx context.Context, key []byte, b encrypt.Binding) (*answer, error) {
