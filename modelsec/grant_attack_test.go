@@ -161,8 +161,8 @@ func TestUnsignedGrantIsNotShownToServices(t *testing.T) {
 	}
 }
 
-// TestThousandRecipientsOpenQuickly: the entry is found by its key id.
-func TestThousandRecipientsOpenQuickly(t *testing.T) {
+// TestThousandRecipientsCostOneUnwrap: the entry is found by its key id.
+func TestThousandRecipientsCostOneUnwrap(t *testing.T) {
 	p := newParty(t)
 	to := make([]encrypt.Recipient, 0, 1000)
 	for range 10 {
@@ -174,21 +174,32 @@ func TestThousandRecipientsOpenQuickly(t *testing.T) {
 	to = append(to, p.identity.Recipient())
 	memory := registry.NewMemory()
 	push(t, p.client(memory), tagged, small(), p.options(to))
-	start := time.Now()
-	m, err := p.client(memory).Open(t.Context(), tagged, p.policy())
+	local := &counted{HPKEIdentity: p.identity}
+	c := p.client(memory)
+	c.Identities = []encrypt.Identity{local}
+	m, err := c.Open(t.Context(), tagged, p.policy())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	took := time.Since(start)
-	t.Logf("opened in %v", took)
-	if took > 10*time.Second {
-		t.Errorf("opening one of 1,000 recipients took %v", took)
+	if local.calls != 1 {
+		t.Errorf("one of 1,000 recipients was asked %d times", local.calls)
 	}
 	to = append(to, newParty(t).identity.Recipient())
 	if _, err := p.client(memory).Push(t.Context(), tagged, small(), p.options(to)); err == nil {
 		t.Error("1,001 recipients were accepted")
 	}
+}
+
+// counted is a local key that counts.
+type counted struct {
+	*encrypt.HPKEIdentity
+	calls int
+}
+
+func (c *counted) Unwrap(ctx context.Context, s encrypt.Stanza, b encrypt.Binding) ([]byte, error) {
+	c.calls++
+	return c.HPKEIdentity.Unwrap(ctx, s, b)
 }
 
 // bogus is a recipient whose entry looks like any other.
