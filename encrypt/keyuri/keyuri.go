@@ -123,7 +123,7 @@ func open(ctx context.Context, name, key string) (Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return keyhelper.Open(ctx, config(name, path), key)
+	return opened(keyhelper.Open(ctx, config(name, path), key))
 }
 
 func config(name, path string) keyhelper.Config {
@@ -159,7 +159,7 @@ func openOCICrypt(_ context.Context, uri string) (Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return keyhelper.OCICrypt(config(name, path), name, parameter)
+	return opened(keyhelper.OCICrypt(config(name, path), name, parameter))
 }
 
 func openVault(_ context.Context, uri string) (Key, error) {
@@ -167,7 +167,11 @@ func openVault(_ context.Context, uri string) (Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := vault.New(c)
+	return opened(vault.New(c))
+}
+
+// opened makes sure that there is no Key beside an error.
+func opened[K Key](k K, err error) (Key, error) {
 	if err != nil {
 		return nil, err
 	}
