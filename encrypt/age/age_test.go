@@ -112,10 +112,15 @@ func TestPluginContract(t *testing.T) {
 			}
 		}
 		heal := func(*testing.T) { os.Remove(filepath.Join(dir, "state")) }
-		t.Cleanup(func() { heal(t) })
+		r := recipient(t, id)
+		t.Cleanup(func() {
+			heal(t)
+			r.Wait()
+			id.Wait()
+		})
 		const reason = "the protocol of plugins has one answer for every failure"
 		return encrypttest.Pair{
-			Recipient: recipient(t, id), Identity: id, Stranger: identity(t, theirs),
+			Recipient: r, Identity: id, Stranger: identity(t, theirs),
 			Requests: func() int {
 				info, err := os.Stat(filepath.Join(dir, "requests"))
 				if err != nil {
@@ -217,6 +222,7 @@ func TestNoMoreThanFourPluginsRun(t *testing.T) {
 	if _, err := r.Wrap(t.Context(), make([]byte, 128), b); err != nil { // when one of them has ended
 		t.Error(err)
 	}
+	r.Wait()
 	requests, err := os.ReadFile(filepath.Join(dir, "requests"))
 	if err != nil || len(requests) > 6 { // the first, four that stalled, the last
 		t.Errorf("%d programs ran, error %v", len(requests), err)

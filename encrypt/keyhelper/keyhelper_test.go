@@ -364,7 +364,7 @@ func TestOpenWantsADescription(t *testing.T) {
 		"long resource":  describe("x", base64.StdEncoding.EncodeToString(make([]byte, 9<<10)), "classical"),
 		"unknown class":  describe("x", "AAAA", "perfect"),
 		"no base64":      describe("x", "A", "classical"),
-		"endless":        strings.Replace(describe("x", "AAAA", "classical"), `"}}`, `","seconds":"x"}}`, 1),
+		"time in words":  strings.Replace(describe("x", "AAAA", "classical"), `"}}`, `","seconds":"x"}}`, 1),
 		"another result": `{"keywrapresults":{"annotation":"AAAA"}}`,
 	} {
 		_, c := newBackend(t, "odd", "ODD="+out)
