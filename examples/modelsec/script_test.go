@@ -64,6 +64,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"strip":   strip,
 	"bundles": bundles,
 	"embed":   embed,
+	"expand":  expand,
 	"sameDir": sameDir,
 }
 
@@ -200,6 +201,20 @@ func embed(ts *testscript.TestScript, _ bool, args []string) {
 		word = args[3]
 	}
 	text := strings.ReplaceAll(ts.ReadFile(args[1]), strconv.Quote(word), string(key))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644))
+}
+
+// expand DST SRC replaces ${NAME} in a file by the variable, and ${NAME#} by the
+// hexadecimal digits of the digest in it.
+func expand(ts *testscript.TestScript, _ bool, args []string) {
+	text := os.Expand(ts.ReadFile(args[1]), func(name string) string {
+		bare, cut := strings.CutSuffix(name, "#")
+		value := ts.Getenv(bare)
+		if cut {
+			value = strings.TrimPrefix(value, "sha256:")
+		}
+		return value
+	})
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644))
 }
 
