@@ -21,10 +21,10 @@ import (
 	"github.com/modelsec/modelsec-go/provenance"
 )
 
-// How many processes are killed for each profile, in all.
+// How many processes are killed, half of them in each profile.
 const (
-	pullKills = 50
-	pushKills = 25
+	pullKills = 50 / 2
+	pushKills = 24 / 2
 )
 
 // The process that pushes is this test binary, as is the one that pulls.
