@@ -6,23 +6,19 @@
 package age_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
-	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/pem"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	upstream "filippo.io/age"
-	"filippo.io/age/plugin"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/modelsec/modelsec-go/encrypt"
@@ -226,145 +222,5 @@ func TestNoMoreThanFourPluginsRun(t *testing.T) {
 	requests, err := os.ReadFile(filepath.Join(dir, "requests"))
 	if err != nil || len(requests) > 6 { // the first, four that stalled, the last
 		t.Errorf("%d programs ran, error %v", len(requests), err)
-	}
-}
-
-// TestProgramsOfAgeReadStanzas: a stanza is an age file, for age itself too, and
-// what age writes is a stanza.
-func TestProgramsOfAgeReadStanzas(t *testing.T) {
-	age1 := program(t, "age")
-	dir := t.TempDir()
-	for _, kind := range []string{"x25519", "hybrid", "ssh-ed25519", "ssh-rsa"} {
-		file := filepath.Join(dir, kind)
-		text := generate(t, kind)
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		id := identity(t, text)
-		r := recipient(t, id)
-		payload := make([]byte, 128)
-		rand.Read(payload)
-		_, b := encrypttest.NewBinding(t)
-		s, err := r.Wrap(t.Context(), payload, b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := output(t, s.Body, age1, "-d", "-i", file); !bytes.Equal(got, payload) {
-			t.Errorf("%s: age decrypts %d other bytes", kind, len(got))
-		}
-		s.Body = output(t, payload, age1, "-r", r.String())
-		if got, err := id.Unwrap(t.Context(), s, b); err != nil || !bytes.Equal(got, payload) {
-			t.Errorf("%s: what age encrypted opens as %d bytes, error %v", kind, len(got), err)
-		}
-	}
-}
-
-func output(t *testing.T, in []byte, name string, args ...string) []byte {
-	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.Stdin = bytes.NewReader(in)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, stderr.String())
-	}
-	return out
-}
-
-// TestProgramsOfAgeAsPlugins runs plugins that others wrote: that for post-quantum
-// keys, and that for passphrases, which must not become a recipient.
-func TestProgramsOfAgeAsPlugins(t *testing.T) {
-	pq := program(t, "age-plugin-pq")
-	native := generate(t, "hybrid")
-	converted := string(output(t, []byte(native), pq, "-identity"))
-	public := recipient(t, identity(t, native)).String()
-	id := identity(t, "# public key: "+public+"\n"+converted)
-	if !encrypt.CallsOut(id) {
-		t.Error("the plugin is not used")
-	}
-	key, b := encrypttest.NewBinding(t)
-	for _, r := range []*age.Recipient{recipient(t, id), recipient(t, identity(t, native))} {
-		stanzas, err := encrypt.WrapKey(t.Context(), key, b, r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, id := range []*age.Identity{id, identity(t, native)} {
-			got, err := encrypt.UnwrapKey(t.Context(), stanzas, b, encrypttest.Now, id)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got.Close()
-		}
-	}
-	program(t, "age-plugin-batchpass")
-	t.Setenv("AGE_PASSPHRASE", "correct horse")
-	if _, err := age.ParseRecipient(t.Context(), plugin.EncodeRecipient("batchpass", nil), nil); err == nil {
-		t.Error("a passphrase became a recipient")
-	}
-}
-
-func TestParseRefuses(t *testing.T) {
-	text, file := tokenKey("ours")
-	for name, s := range map[string]string{
-		"nothing": "", "a word": "recipient", "a line too long": strings.Repeat("a", 1<<20),
-		"damaged": text[:len(text)-1] + "q", "an identity": generate(t, "x25519"), "github": "github:somebody", "ssh-dss": "ssh-dss AAAA",
-	} {
-		if _, err := age.ParseRecipient(t.Context(), s, nil); err == nil || len(err.Error()) > 500 {
-			t.Errorf("recipient: %s: error %v", name, err)
-		}
-	}
-	block := func(kind string) string { return generate(t, kind) }
-	locked, err := ssh.MarshalPrivateKeyWithPassphrase(ed25519.NewKeyFromSeed(make([]byte, 32)), "", []byte("passphrase"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, s := range map[string]string{
-		"nothing": "", "comments": "# public key: age1\n", "a word": "identity", "two": generate(t, "hybrid") + "\n" + generate(t, "x25519"),
-		"a plugin without recipient": file[strings.LastIndex(file, "AGE-"):], "a plugin with another's": strings.Replace(file, text, "age1x", 1),
-		"damaged": strings.Replace(block("x25519"), "1", "2", 1), "a locked SSH key": string(pem.EncodeToMemory(locked)),
-		"half an SSH key": block("ssh-ed25519")[:100], "too long": strings.Repeat("#\n", 1<<20),
-	} {
-		if _, err := age.ParseIdentity(s, nil); err == nil || len(err.Error()) > 500 {
-			t.Errorf("identity: %s: error %v", name, err)
-		}
-	}
-}
-
-// FuzzParseIdentity: no file panics or puts itself into an error.
-func FuzzParseIdentity(f *testing.F) {
-	_, file := tokenKey("ours")
-	for _, kind := range []string{"x25519", "hybrid", "ssh-ed25519"} {
-		f.Add(generate(f, kind))
-	}
-	f.Add(file)
-	f.Fuzz(func(t *testing.T, text string) {
-		if id, err := age.ParseIdentity(text, nil); err == nil {
-			id.KeyID(encrypt.Binding{})
-		}
-	})
-}
-
-func TestEnforcedFIPS(t *testing.T) {
-	if !fips140.Enforced() {
-		// The test runs itself where FIPS 140-3 is enforced.
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command(self, "-test.run=^TestEnforcedFIPS$")
-		cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
-		return
-	}
-	for _, kind := range []string{"", "AGE-SECRET-KEY-1"} {
-		if _, err := age.ParseIdentity(kind, nil); !errors.Is(err, encrypt.ErrFIPS) {
-			t.Errorf("identity: error %v, want ErrFIPS", err)
-		}
-	}
-	if _, err := age.ParseRecipient(t.Context(), "age1", nil); !errors.Is(err, encrypt.ErrFIPS) {
-		t.Errorf("recipient: error %v, want ErrFIPS", err)
 	}
 }

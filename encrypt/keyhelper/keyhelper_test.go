@@ -6,19 +6,13 @@
 package keyhelper_test
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"encoding/base64"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -171,139 +165,6 @@ func TestRequestIsThatOfOCICrypt(t *testing.T) {
 	}
 }
 
-// TestCancelKillsTheWholeGroup: neither the program nor what it started lives on.
-func TestCancelKillsTheWholeGroup(t *testing.T) {
-	fifo := filepath.Join(t.TempDir(), "fifo")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, state := range []string{"stalled", "leaves a child"} {
-		t.Run(state, func(t *testing.T) {
-			back, c := newBackend(t, "built with Main", "FIFO="+fifo)
-			h := open(t, c, "ours")
-			if state == "leaves a child" {
-				_, c = newBackend(t, "odd", "FIFO="+fifo, "ODD="+state)
-				var err error
-				if h, err = keyhelper.OCICrypt(c, "p", ""); err != nil {
-					t.Fatal(err)
-				}
-			}
-			back.enter(state)(t)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			_, b := encrypttest.NewBinding(t)
-			done := make(chan error, 1)
-			go func() {
-				_, err := h.Wrap(ctx, make([]byte, 128), b)
-				done <- err
-			}()
-			pipe, err := os.Open(fifo) // waits for the child of the helper
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer pipe.Close()
-			r := bufio.NewReader(pipe)
-			if line, err := r.ReadString('\n'); err != nil || line != "here\n" {
-				t.Fatalf("the child says %q, error %v", line, err)
-			}
-			if state == "stalled" {
-				cancel()
-			}
-			if err := <-done; err == nil || state == "stalled" && !errors.Is(err, context.Canceled) {
-				t.Errorf("error %v", err)
-			}
-			if _, err := r.ReadByte(); err != io.EOF { // when it is dead
-				t.Errorf("the child goes on: %v", err)
-			}
-		})
-	}
-}
-
-// TestAnswersAreBounded: a program that writes without end is an error and dead.
-func TestAnswersAreBounded(t *testing.T) {
-	_, c := newBackend(t, "odd", "ODD=chatty")
-	_, err := keyhelper.Open(t.Context(), c, "")
-	if err == nil || !strings.Contains(err.Error(), "more than 262144 bytes") {
-		t.Errorf("error %v", err)
-	}
-}
-
-func TestTimeoutIsUnavailable(t *testing.T) {
-	back, c := newBackend(t, "built with Main")
-	h := open(t, c, "ours")
-	c.Timeout = 100 * time.Millisecond
-	slow, err := keyhelper.OCICrypt(c, "p", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if slow.Timeout() != c.Timeout || h.Timeout() != 2*time.Minute {
-		t.Errorf("timeouts %v and %v", slow.Timeout(), h.Timeout())
-	}
-	c.Timeout = 0
-	if h := open(t, c, "ours"); h.Timeout() != 90*time.Second {
-		t.Errorf("timeout %v, want that of the provider in the helper", h.Timeout())
-	}
-	c.Timeout = 100 * time.Millisecond
-	back.enter("stalled")(t)
-	_, b := encrypttest.NewBinding(t)
-	// A program of another kind stands in for one that opens slowly.
-	c.Env[0] = "MODELSEC_TEST_HELPER=odd"
-	c.Env = append(c.Env, "ODD=hold", "FIFO=/does/not/exist")
-	if slow, err = keyhelper.OCICrypt(c, "p", ""); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := slow.Wrap(t.Context(), make([]byte, 128), b); !errors.Is(err, encrypt.ErrUnavailable) {
-		t.Errorf("error %v, want ErrUnavailable", err)
-	}
-	c.Timeout = time.Hour
-	if long, err := keyhelper.OCICrypt(c, "p", ""); err != nil || long.Timeout() != 2*time.Minute {
-		t.Errorf("timeout %v, error %v", long.Timeout(), err)
-	}
-}
-
-// TestEnvironmentIsMinimal: credentials of the caller's process reach only the
-// programs that are meant to have them.
-func TestEnvironmentIsMinimal(t *testing.T) {
-	t.Setenv("MODELSEC_SECRET", "s3cr3t")
-	t.Setenv("CLOUD_REGION", "here")
-	t.Setenv("CLOUD_PROFILE", "mine")
-	_, c := newBackend(t, "odd", "ODD=environment", "CLOUD_*", "UNSET")
-	_, err := keyhelper.Open(t.Context(), c, "")
-	if err == nil {
-		t.Fatal("no error")
-	}
-	for text, want := range map[string]bool{"CLOUD_REGION=here": true, "CLOUD_PROFILE=mine": true, "MODELSEC_SECRET": false, "s3cr3t": false, "UNSET": false} {
-		if strings.Contains(err.Error(), text) != want {
-			t.Errorf("the environment has %s: %v, want %v\n%v", text, !want, want, err)
-		}
-	}
-}
-
-// TestProgramsAreFoundByAbsolutePath: where a helper comes from does not depend
-// on the current directory.
-func TestProgramsAreFoundByAbsolutePath(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "modelsec-helper-x"), []byte("#!/bin/sh\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(dir)
-	for _, path := range []string{"", "./modelsec-helper-x", "a/b", "modelsec-helper-x"} {
-		t.Setenv("PATH", ".")
-		if _, err := keyhelper.OCICrypt(keyhelper.Config{Path: path}, "p", ""); err == nil {
-			t.Errorf("program %q was taken", path)
-		}
-	}
-	t.Setenv("PATH", dir)
-	if got, err := keyhelper.Lookup("x"); err != nil || got != filepath.Join(dir, "modelsec-helper-x") {
-		t.Errorf("found %q, error %v", got, err)
-	}
-	for _, name := range []string{"", "y", "X", "../x", "x/", "-x", "x-", strings.Repeat("x", 33)} {
-		if _, err := keyhelper.Lookup(name); err == nil {
-			t.Errorf("name %q was taken", name)
-		}
-	}
-}
-
 // TestHelpersThatMisbehave: whatever a program answers is an error that names
 // it, and never one that asks for the next stanza at no cost.
 func TestHelpersThatMisbehave(t *testing.T) {
@@ -390,107 +251,6 @@ func TestOpenWantsADescription(t *testing.T) {
 	for _, provider := range []string{"", "a b", "modelsec.key", strings.Repeat("x", 65)} {
 		if _, err := keyhelper.OCICrypt(c, provider, ""); err == nil {
 			t.Errorf("provider %q was taken", provider)
-		}
-	}
-}
-
-// TestStderrIsQuotedWithoutKeys shows what of a program's words reaches an error.
-func TestStderrIsQuotedWithoutKeys(t *testing.T) {
-	key := make([]byte, 32)
-	for i := range key {
-		key[i] = byte(33 + i*2)
-	}
-	for said, want := range map[string]string{
-		"vault: permission denied for transit/decrypt/team-key\n": "vault: permission denied for transit/decrypt/team-key",
-		"line one\nline\ttwo ":                                      "line one line two",
-		"key " + base64.StdEncoding.EncodeToString(key) + "!":       "key ...!",
-		"key " + hex.EncodeToString(key) + " refused":               "key...refused",
-		"key " + strings.ToUpper(hex.EncodeToString(key)) + "!":     "key...!",
-		"open /usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so: no": "open /usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so: no",
-		fmt.Sprint("key ", key, " refused"):                         "key...refused",
-		fmt.Sprintf("key % x", key):                                 "key...",
-		"raw \x01\x02":                                              "its 6 bytes of reason are not printable",
-		"\u202eevil":                                                "its 7 bytes of reason are not printable",
-		strings.Repeat("no ", 1000):                                 strings.TrimSpace(strings.Repeat("no ", 171))[:512],
-	} {
-		_, c := newBackend(t, "odd", "ODD=", "STDERR="+said)
-		_, err := keyhelper.Open(t.Context(), c, "")
-		if err == nil {
-			t.Errorf("%q: no error", said)
-			continue
-		}
-		if _, got, _ := strings.Cut(err.Error(), "exit status 3: "); got != want {
-			t.Errorf("%q is quoted as\n%q, want\n%q", said, got, want)
-		}
-	}
-}
-
-// FuzzServe: a request is whatever reaches stdin. Nothing but a request that is
-// whole reaches the provider, and every answer is one document.
-func FuzzServe(f *testing.F) {
-	id, err := encrypt.GenerateIdentity(encrypt.TypeP256)
-	if err != nil {
-		f.Fatal(err)
-	}
-	_, b := encrypttest.NewBinding(f)
-	params := map[string][][]byte{"modelsec.version": {[]byte("1")}, "modelsec.context": {b.Context()}, "modelsec.key": {[]byte("k")}}
-	for _, req := range []any{
-		map[string]any{"op": "modelsec.describe", "keyunwrapparams": map[string]any{"dc": map[string]any{"Parameters": params}}},
-		map[string]any{"op": "keywrap", "keywrapparams": map[string]any{"ec": map[string]any{"Parameters": params}, "optsdata": make([]byte, 128)}},
-		map[string]any{"op": "keyunwrap", "keyunwrapparams": map[string]any{"dc": map[string]any{"Parameters": params}, "annotation": []byte(`{"type":"hpke-p256","keyId":"","body":"AA=="}`)}},
-	} {
-		doc, err := json.Marshal(req)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(doc)
-	}
-	f.Add([]byte(`{"op":"keywrap"}`))
-	f.Fuzz(func(t *testing.T, doc []byte) {
-		var out bytes.Buffer
-		err := keyhelper.Serve(t.Context(), bytes.NewReader(doc), &out, func(context.Context, string) (*keyhelper.Key, error) {
-			r := id.Recipient()
-			return &keyhelper.Key{Type: r.Type(), Resource: r.Bytes(), Recipient: r, Identity: id}, nil
-		})
-		var answer map[string]any
-		if jsonErr := json.Unmarshal(out.Bytes(), &answer); jsonErr != nil {
-			t.Fatalf("the answer is no JSON: %v", jsonErr)
-		}
-		if _, failed := answer["error"]; failed != (err != nil) {
-			t.Errorf("error %v, answer %s", err, out.Bytes())
-		}
-	})
-}
-
-// TestServeHandsTheBindingOver: what the provider inside a helper is given is
-// the binding of the caller, in every field.
-func TestServeHandsTheBindingOver(t *testing.T) {
-	back, c := newBackend(t, "built with Main")
-	h := open(t, c, "ours")
-	text, err := os.ReadFile(back.file("ours.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	linked, err := encrypt.ParseIdentity(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, b := encrypttest.NewBinding(t)
-	for _, change := range []func(*encrypt.Binding){
-		func(*encrypt.Binding) {},
-		func(b *encrypt.Binding) { b.NotAfter = time.Time{} },
-		func(b *encrypt.Binding) { b.Scope = encrypt.ScopeFiles },
-		func(b *encrypt.Binding) { b.NotAfter = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) },
-	} {
-		b := b
-		change(&b)
-		s, err := h.Wrap(t.Context(), make([]byte, 128), b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// HPKE opens under the same info only.
-		if _, err := linked.Unwrap(t.Context(), s, b); err != nil {
-			t.Errorf("%+v: %v", b, err)
 		}
 	}
 }

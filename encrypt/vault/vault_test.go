@@ -4,19 +4,14 @@
 package vault_test
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/modelsec/modelsec-go/encrypt"
@@ -185,145 +180,6 @@ func TestAnswersThatAreNone(t *testing.T) {
 	}
 }
 
-// TestTokenIsReplacedOnce: a token that is refused is replaced by a login, once
-// in a call, and a refusal after a login is final.
-func TestTokenIsReplacedOnce(t *testing.T) {
-	for _, name := range []string{"approle", "kubernetes"} {
-		s := newServer(t)
-		k := open(t, vault.Config{Address: s.URL, Key: "ours", Auth: auths[name]})
-		if err := roundTrip(t, k); err != nil {
-			t.Fatal(err)
-		}
-		if want := 3; s.count() != want { // login, encrypt, decrypt
-			t.Errorf("%s: %d requests for a round trip, want %d: %q", name, s.count(), want, s.requests)
-		}
-		s.mu.Lock()
-		clear(s.tokens) // all of them expire
-		s.mu.Unlock()
-		if err := roundTrip(t, k); err != nil {
-			t.Errorf("%s: after the token expired: %v", name, err)
-		}
-		if want := 3 + 4; s.count() != want { // refused, login, encrypt, decrypt
-			t.Errorf("%s: %d requests, want %d: %q", name, s.count(), want, s.requests)
-		}
-		s.uses = 0 // whoever logs in is denied all the same
-		if err := roundTrip(t, open(t, vault.Config{Address: s.URL, Key: "ours", Auth: auths[name]})); !errors.Is(err, encrypt.ErrDenied) {
-			t.Errorf("%s: a fresh token is refused: error %v, want ErrDenied", name, err)
-		}
-		if want := 7 + 2; s.count() != want { // login, refused
-			t.Errorf("%s: %d requests, want %d: %q", name, s.count(), want, s.requests)
-		}
-		s.mu.Lock()
-		clear(s.tokens)
-		clear(s.logins)
-		s.mu.Unlock()
-		before := s.count()
-		if err := roundTrip(t, k); !errors.Is(err, encrypt.ErrDenied) {
-			t.Errorf("%s: no login any more: error %v, want ErrDenied", name, err)
-		}
-		if n := s.count() - before; n != 2 { // refused, login refused
-			t.Errorf("%s: %d requests, want 2", name, n)
-		}
-	}
-}
-
-// TestTokenFileIsReadAgain: an agent replaces the file; a token that was refused
-// and is still the one in the file is not tried twice.
-func TestTokenFileIsReadAgain(t *testing.T) {
-	s := newServer(t)
-	file := filepath.Join(t.TempDir(), "token")
-	write := func(token string) {
-		if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("hvs.old")
-	k := open(t, vault.Config{Address: s.URL, Key: "ours", Auth: vault.Auth{Method: vault.Token, Secret: vault.SecretFile(file)}})
-	if err := roundTrip(t, k); !errors.Is(err, encrypt.ErrDenied) || s.count() != 1 {
-		t.Errorf("error %v after %d requests, want ErrDenied after 1", err, s.count())
-	}
-	if err := roundTrip(t, k); !errors.Is(err, encrypt.ErrDenied) || s.count() != 2 {
-		t.Errorf("error %v after %d requests, want ErrDenied after 2", err, s.count())
-	}
-	write("hvs.root-of-the-test")
-	if err := roundTrip(t, k); err != nil {
-		t.Errorf("after the file changed: %v", err)
-	}
-	write("two\nlines")
-	k = open(t, vault.Config{Address: s.URL, Key: "ours", Auth: vault.Auth{Method: vault.Token, Secret: vault.SecretFile(file)}})
-	if err := roundTrip(t, k); err == nil || strings.Contains(err.Error(), "lines") {
-		t.Errorf("a token of two lines: error %v", err)
-	}
-}
-
-// TestTokenIsRenewed before it expires, and replaced where it cannot be.
-func TestTokenIsRenewed(t *testing.T) {
-	s := newServer(t)
-	s.lease = 1 // second: spent after two thirds of it
-	k := open(t, vault.Config{Address: s.URL, Key: "ours", Auth: auths["approle"]})
-	if err := roundTrip(t, k); err != nil {
-		t.Fatal(err)
-	}
-	for s.seen("POST auth/token/renew-self") == 0 {
-		if err := roundTrip(t, k); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := s.seen("POST auth/approle/login"); n != 1 {
-		t.Errorf("%d logins, want 1", n)
-	}
-	s.mu.Lock()
-	clear(s.tokens)
-	s.mu.Unlock()
-	if err := roundTrip(t, k); err != nil {
-		t.Errorf("after the token could not be renewed: %v", err)
-	}
-}
-
-func (s *server) seen(request string) (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.requests {
-		if r == request {
-			n++
-		}
-	}
-	return n
-}
-
-// TestManyCallersLogInOnce: they wait for one login instead of each making one.
-func TestManyCallersLogInOnce(t *testing.T) {
-	s := newServer(t)
-	k := open(t, vault.Config{Address: s.URL, Key: "ours", Auth: auths["approle"]})
-	var wg sync.WaitGroup
-	for range 16 {
-		wg.Go(func() {
-			if err := roundTrip(t, k); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if n := s.seen("POST auth/approle/login"); n != 1 {
-		t.Errorf("%d logins, want 1", n)
-	}
-}
-
-// TestNoOtherHostSeesAToken: redirects are not followed, and a token does not
-// cross a network in the clear.
-func TestNoOtherHostSeesAToken(t *testing.T) {
-	s, other := newServer(t), newServer(t)
-	s.enter(http.RedirectHandler(other.URL+"/v1/transit/encrypt/ours", http.StatusTemporaryRedirect).ServeHTTP)(t)
-	if err := roundTrip(t, open(t, vault.Config{Address: s.URL, Key: "ours", Auth: auths["token"]})); err == nil || other.count() != 0 {
-		t.Errorf("error %v, %d requests at the other host", err, other.count())
-	}
-	for _, address := range []string{"", "vault.example.com", "http://vault.example.com:8200", "http://10.0.0.1", "ftp://127.0.0.1", "https://user@vault.example.com", "https://vault.example.com/v1?x", "http://127.0.0.1.example.com"} {
-		if _, err := vault.New(vault.Config{Address: address, Key: "k", Auth: auths["token"]}); err == nil {
-			t.Errorf("address %q was taken", address)
-		}
-	}
-}
-
 // TestPrivateAuthorityAndNamespace: TLS with an authority of one's own, a client
 // certificate demanded, a mount and a namespace other than the default.
 func TestPrivateAuthorityAndNamespace(t *testing.T) {
@@ -392,92 +248,4 @@ func TestNewRefuses(t *testing.T) {
 	if _, err := vault.New(good); err != nil {
 		t.Error(err)
 	}
-}
-
-func TestParseURI(t *testing.T) {
-	dir := t.TempDir()
-	s := httptest.NewTLSServer(http.NotFoundHandler())
-	s.Close()
-	ca := filepath.Join(dir, "ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	secret := filepath.Join(dir, "secret")
-	for file, text := range map[string]string{secret: "from the file", filepath.Join(dir, ".vault-token"): "from the home"} {
-		if err := os.WriteFile(file, []byte(text+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{"VAULT_ADDR", "BAO_ADDR", "VAULT_TOKEN", "BAO_TOKEN", "VAULT_NAMESPACE", "BAO_NAMESPACE", "VAULT_CACERT", "BAO_CACERT", "VAULT_SECRET_ID"} {
-		t.Setenv(name, "")
-	}
-	t.Setenv("HOME", dir)
-	for _, test := range []struct {
-		uri    string
-		env    []string
-		want   vault.Config
-		secret string
-	}{
-		{"hashivault://v.example.com:8200/transit/llama", nil, vault.Config{Address: "https://v.example.com:8200", Mount: "transit", Key: "llama", Auth: vault.Auth{Method: "token"}}, "from the home"},
-		{"hashivault:///llama", []string{"VAULT_ADDR=https://e", "VAULT_TOKEN=t", "VAULT_NAMESPACE=n"}, vault.Config{Address: "https://e", Namespace: "n", Key: "llama", Auth: vault.Auth{Method: "token"}}, "t"},
-		{"hashivault://Llama_2", []string{"BAO_ADDR=https://e", "BAO_TOKEN=t"}, vault.Config{Address: "https://e", Key: "Llama_2", Auth: vault.Auth{Method: "token"}}, "t"},
-		{"hashivault://v/a/b/k?auth=approle&role=r&auth-mount=x/y&secret-file=" + secret + "&namespace=n&cluster=c", []string{"VAULT_NAMESPACE=m"},
-			vault.Config{Address: "https://v", Namespace: "n", Cluster: "c", Mount: "a/b", Key: "k", Auth: vault.Auth{Method: "approle", Role: "r", Mount: "x/y"}}, "from the file"},
-		{"hashivault://v/k?auth=approle&role=r", []string{"VAULT_SECRET_ID=s"}, vault.Config{Address: "https://v", Key: "k", Auth: vault.Auth{Method: "approle", Role: "r"}}, "s"},
-	} {
-		for _, e := range test.env {
-			name, value, _ := strings.Cut(e, "=")
-			t.Setenv(name, value)
-		}
-		c, err := vault.ParseURI(test.uri)
-		for _, e := range test.env {
-			name, _, _ := strings.Cut(e, "=")
-			t.Setenv(name, "")
-		}
-		if err != nil {
-			t.Errorf("%s: %v", test.uri, err)
-			continue
-		}
-		got, err := c.Auth.Secret()
-		if err != nil || got != test.secret {
-			t.Errorf("%s: secret %q, error %v", test.uri, got, err)
-		}
-		c.Auth.Secret = nil
-		if c.Address != test.want.Address || c.Namespace != test.want.Namespace || c.Mount != test.want.Mount || c.Key != test.want.Key || c.Cluster != test.want.Cluster ||
-			c.Auth.Method != test.want.Auth.Method || c.Auth.Role != test.want.Auth.Role || c.Auth.Mount != test.want.Auth.Mount {
-			t.Errorf("%s:\ngot  %+v\nwant %+v", test.uri, c, test.want)
-		}
-	}
-	if c, err := vault.ParseURI("hashivault://v/k?ca-file=" + ca); err != nil || c.TLS == nil || c.TLS.RootCAs == nil {
-		t.Errorf("authorities: %+v, error %v", c.TLS, err)
-	}
-	if c, err := vault.ParseURI("hashivault://v/k?auth=kubernetes&role=r"); err != nil || c.Auth.Secret == nil {
-		t.Errorf("kubernetes: error %v", err)
-	}
-	for _, uri := range []string{"", "hashivault:", "https://v/k", "hashivault://token@v/k", "hashivault:///k", "hashivault://v/k#x", "hashivault://v/%6b%2f", "hashivault://v/k?token=t", "hashivault://v/k?role=",
-		"hashivault://v/k?role=a&role=b", "hashivault://v/k?auth=approle&role=r", "hashivault://v/k?ca-file=/does/not/exist", "hashivault://v/k?ca-file=" + secret, "hashivault://v/k?%zz"} {
-		if c, err := vault.ParseURI(uri); err == nil {
-			t.Errorf("%s was taken: %s %s", uri, c.Address, c.Key)
-		}
-	}
-}
-
-// FuzzParseURI: no URI panics, and what New takes has the key in the path alone.
-func FuzzParseURI(f *testing.F) {
-	f.Add("hashivault://v.example.com:8200/transit/llama?namespace=n&cluster=c&auth=kubernetes&role=r&secret-file=f")
-	f.Add("hashivault://llama")
-	f.Add("hashivault:///../k")
-	f.Fuzz(func(t *testing.T, uri string) {
-		c, err := vault.ParseURI(uri)
-		if err != nil {
-			return
-		}
-		k, err := vault.New(c)
-		if err != nil {
-			return
-		}
-		if s := k.String(); strings.Contains(s, "..//") || strings.ContainsAny(c.Key, "/?#%") || bytes.ContainsAny([]byte(c.Mount), "?#%") {
-			t.Errorf("%q became %s", uri, s)
-		}
-	})
 }
