@@ -118,7 +118,12 @@ func (a *artifact) evidence(ctx context.Context, policy []byte, o *ExportOptions
 	if err != nil {
 		return nil, err
 	}
-	body := evidenceBody{AsOf: a.report.Time.UTC(), Reference: a.ref.Name, Tag: a.report.Tag, Repository: a.report.Repository,
+	asOf := a.report.Time
+	if asOf.IsZero() {
+		// Where no rule applies, nothing was judged that needs a clock.
+		asOf = a.c.now()
+	}
+	body := evidenceBody{AsOf: asOf.UTC(), Reference: a.ref.Name, Tag: a.report.Tag, Repository: a.report.Repository,
 		Denials: []evidenceContent{}, Roots: []evidenceContent{}, Policy: contentOf(policy), Report: report}
 	for _, b := range a.walk.walked(a) {
 		body.Artifacts = append(body.Artifacts, evidenceArtifact{Repository: b.ref.Name, Manifest: contentOf(b.raw), Attestations: contentsOf(b.bundles)})

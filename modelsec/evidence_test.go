@@ -88,6 +88,20 @@ func TestEvidenceOfARefusalRepeatsIt(t *testing.T) {
 	}
 }
 
+func TestEvidenceOfNoRuleRepeatsTheRefusal(t *testing.T) {
+	f, _, _ := exported(t, nil)
+	elsewhere := f.rules
+	elsewhere.Rules = append([]provenance.Rule{}, f.rules.Rules...)
+	elsewhere.Rules[0].Repositories = []string{"registry.example.com/other/*"}
+	file, _, err := f.client().Export(t.Context(), teamHost+"team/tuned:v1", elsewhere, nil)
+	refused(t, err, errPolicy)
+	v, err := modelsec.VerifyEvidence(t.Context(), file, nil)
+	refused(t, err, errPolicy)
+	if v == nil || v.AsOf.IsZero() {
+		t.Errorf("got %+v", v)
+	}
+}
+
 // edited changes one piece of the body and leaves the rest as it was.
 func edited(t testing.TB, file []byte, edit func(body map[string]any)) []byte {
 	t.Helper()
