@@ -193,8 +193,10 @@ func (e *endpoint) attempt(ctx context.Context, c call) (*http.Response, error) 
 			return &sentBody{io.NewSectionReader(c.content, 0, size), patience, size}, nil
 		}
 		req.Body, _ = req.GetBody()
-		// A refusal then comes before the content has been sent.
-		req.Header.Set("Expect", "100-continue")
+		if size >= expectFrom {
+			// A refusal then comes before the content has been sent.
+			req.Header.Set("Expect", "100-continue")
+		}
 	}
 	resp, err := e.auth.do(req, c.scopes)
 	patience.end()

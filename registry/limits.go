@@ -72,6 +72,10 @@ const (
 	// body fits in it; content should not be copied through it.
 	headSize = 8 << 10
 
+	// expectFrom is the content that a registry should agree to take before it
+	// is sent. To ask costs more than to send less than this in vain.
+	expectFrom = 2 << 20
+
 	// maxAttempts, with waits that double from minBackoff to maxBackoff, rides
 	// out a restart of the registry (about ten seconds) but not an outage.
 	maxAttempts = 6

@@ -44,6 +44,9 @@ func TestPutIsOneRequestOfKnownLength(t *testing.T) {
 		if len(shapes) != 2 || shapes[0] != "POST length=0" || shapes[1] != want {
 			t.Errorf("%d bytes: got %q, want POST and %q", len(b), shapes, want)
 		}
+		if asks := requests[1].Header.Get("Expect") != ""; asks != (len(b) > 1<<20) {
+			t.Errorf("%d bytes: the registry was asked first: %v", len(b), asks)
+		}
 		got, err := read(t, s, ocispec.Descriptor{Digest: digest.FromBytes(b), Size: int64(len(b))}, 0, int64(len(b)))
 		if err != nil || !bytes.Equal(got, b) {
 			t.Errorf("%d bytes: read %d, %v", len(b), len(got), err)
