@@ -32,7 +32,7 @@ func githubPolicy() (principal map[string]string, clauses map[string][]string) {
 			"issuer":           "https://token.actions.githubusercontent.com",
 			"subject":          "https://github.com/github/artifact-attestations-workflows/.github/workflows/attest.yml@09b495c3f12c7881b3cc17209a327792065c1a1d",
 			"sourceRepository": "https://github.com/malancas/attest-demo", "sourceOwnerId": "16248153",
-			"sourceRef": "refs/heads/main", "trigger": "workflow_dispatch",
+			"sourceRef": "refs/heads/main", "trigger": "workflow_dispatch", "runnerEnvironment": "github-hosted",
 		}, map[string][]string{
 			"builders": {"https://github.com/actions/runner/github-hosted"},
 			"sources":  {"git+https://github.com/malancas/attest-demo"},
