@@ -73,7 +73,7 @@ func (t *tool) rootCommand() *cobra.Command {
 	t.complete(root, "progress", progressModes...)
 
 	t.add(root,
-		t.keygenCommand(), t.pushCommand(), t.verifyCommand(), t.pullCommand(), t.execCommand(), t.inspectCommand(),
+		t.keygenCommand(), t.pushCommand(), t.verifyCommand(), t.pullCommand(), t.execCommand(), t.serveCommand(), t.inspectCommand(),
 		t.attestCommand(), t.summariseCommand(), t.exportCommand(), t.lineageCommand(), t.tagCommand(), t.tagsCommand(),
 		t.grantCommand(), t.grantsCommand(), t.revokeCommand(), t.denyCommand(),
 		t.copyCommand(), t.trustedRootCommand(), t.doctorCommand(), t.versionCommand())
