@@ -213,7 +213,11 @@ func malformedGGUF() []Case {
 	strict("tensors out of order", "ggml demands that a tensor starts where the one before it ends", func(g *GGUF) {
 		g.Tensors[0], g.Tensors[1] = g.Tensors[1], g.Tensors[0]
 	})
-	bad("hole", func(g *GGUF) { g.Tensors[2].Offset += 32 })
+	bad("hole and no data for it", func(g *GGUF) { g.Tensors[2].Offset += 32 })
+	strict("hole", "ggml demands that a tensor starts where the one before it ends", func(g *GGUF) {
+		g.Tensors[2].Offset += 32
+		g.Data += 32
+	})
 	bad("one byte short", func(g *GGUF) { g.Data-- })
 	bad("no data", func(g *GGUF) { g.Data = 0 })
 	return cases
