@@ -6,7 +6,6 @@ package modelsec_test
 import (
 	"context"
 	"crypto"
-	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -37,20 +36,22 @@ func readmeFirst(ctx context.Context, identity encrypt.Identity, team encrypt.Re
 	return err
 }
 
-func readmeRead(ctx context.Context, c *modelsec.Client, ref string, policy provenance.Policy) error {
-	// readme: read
+func readmeLoad(ctx context.Context, c *modelsec.Client, ref string, policy provenance.Policy, arena map[string][]byte) error {
+	// readme: load
 	m, err := c.Open(ctx, ref, policy)
 	if err != nil {
 		return err // *provenance.PolicyError carries a report: which clause refused, what would satisfy it
 	}
 	defer m.Close()
-	config, err := fs.ReadFile(m.FS(ctx), "config.json")
+	tensors, err := m.Tensors(ctx) // Slice them for a rank: only the segments that it touches are fetched.
 	if err != nil {
 		return err
 	}
-	weights, err := m.ReaderAt(ctx, "model.safetensors")
+	err = m.LoadTensors(ctx, tensors, modelsec.TensorSink{Alloc: func(t modelsec.Tensor) ([]byte, error) {
+		arena[t.Name] = make([]byte, t.Size)
+		return arena[t.Name], nil
+	}})
 	// readme: end
-	_, _ = config, weights
 	return err
 }
 
@@ -64,7 +65,7 @@ func readmeGrant(ctx context.Context, c *modelsec.Client, ref string, policy pro
 }
 
 func TestReadmeSnippetsAreCompiled(t *testing.T) {
-	_ = []any{readmeFirst, readmeRead, readmeGrant}
+	_ = []any{readmeFirst, readmeLoad, readmeGrant}
 	source, err := os.ReadFile("readme_test.go")
 	if err != nil {
 		t.Fatal(err)
