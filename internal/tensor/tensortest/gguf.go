@@ -193,6 +193,10 @@ func malformedGGUF() []Case {
 	for _, a := range []uint32{1 << 21, 1 << 30, 1 << 31} {
 		bad(fmt.Sprintf("alignment %d", a), func(g *GGUF) { g.Pairs = append(g.Pairs, Pair("general.alignment", 4, le(nil).u32(a))) })
 	}
+	strict("alignment of 2 MiB and no data", "nobody needs so much, and padding costs memory", func(g *GGUF) {
+		g.Tensors, g.Data = nil, 0
+		g.Pairs = append(g.Pairs, Pair("general.alignment", 4, le(nil).u32(1<<21)))
+	})
 	bad("alignment of another type", func(g *GGUF) { g.Pairs = append(g.Pairs, Pair("general.alignment", 10, le(nil).u64(32))) })
 	bad("alignment twice", func(g *GGUF) {
 		p := Pair("general.alignment", 4, le(nil).u32(32))
