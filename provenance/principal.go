@@ -167,6 +167,30 @@ func (a party) matches(signer party) bool {
 	return true
 }
 
+// Signed returns nil where p, as a policy names somebody, is who a Verifier
+// proved to have signed, at a time for which p counts: the oldest that was
+// proven, else now. A p that a policy would refuse is nobody.
+func (p Principal) Signed(v *Verified, now time.Time) error {
+	if err := p.check(); err != nil {
+		return policyErrorf("principal %s: %w", p, err)
+	}
+	wanted, err := p.party()
+	if err != nil {
+		return policyErrorf("principal %s: %w", p, err)
+	}
+	signer, err := v.Signer.party()
+	if err != nil {
+		return err
+	}
+	if !wanted.matches(signer) {
+		return fmt.Errorf("signed by %s, not by %s", v.Signer, p)
+	}
+	if reason := p.within(v.Times, now); reason != "" {
+		return fmt.Errorf("signed by %s, who does not count: %s", p, reason)
+	}
+	return nil
+}
+
 // equal reports whether two principals of a policy mean the same.
 func (a party) equal(b party) bool {
 	return a.keyID == b.keyID && a.Issuer == b.Issuer && a.Subject == b.Subject && a.source() == b.source() &&
