@@ -5,6 +5,7 @@ package oms
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -17,8 +18,6 @@ import (
 
 	"github.com/modelsec/modelsec-go/internal/strictjson"
 	"github.com/modelsec/modelsec-go/provenance"
-
-	sha256 "github.com/modelsec/modelsec-go/internal/digest"
 )
 
 // PredicateType is that of the statements in signatures of version 1.0. Version

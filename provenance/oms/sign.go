@@ -15,13 +15,12 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/modelsec/modelsec-go/internal/index"
 	"github.com/modelsec/modelsec-go/provenance"
 )
 
 // indexFile is where tools that unpack artifacts put the index of modelsec, which
-// describes the artifact and is no file of the model.
-const indexFile = index.Reserved + ".index"
+// describes the artifact and is no file of the model (FORMAT.md §2.4).
+const indexFile = ".modelsec.index"
 
 // SignOptions say what the model is. Nil is for all files of a directory.
 type SignOptions struct {

@@ -5,6 +5,7 @@ package oms
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
@@ -13,8 +14,6 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-
-	sha256 "github.com/modelsec/modelsec-go/internal/digest"
 )
 
 // SignatureFile is the name under which a signature lies beside the files.
