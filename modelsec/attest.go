@@ -243,7 +243,11 @@ func (a *artifact) inspect(ctx context.Context) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range found {
+	tagged, err := a.cosignTag(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range append(found, tagged...) {
 		st, err := f.bundle.Statement()
 		if err != nil {
 			continue

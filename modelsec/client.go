@@ -56,6 +56,13 @@ type Client struct {
 	// lists; those of other artifacts are ignored.
 	Bundles []*provenance.Bundle
 
+	// CosignTags makes attestations count that cosign 2 listed under the tag
+	// sha256-HEX.att, as it did by default, for one more request an artifact. They
+	// are believed as those that the registry lists are, by their signatures, and
+	// like Bundles they do not go along with a Copy. Signatures under the tag
+	// sha256-HEX.sig never count: they are not over a statement (docs/TRUST.md §3).
+	CosignTags bool
+
 	// GrantDigests are grants to read before those that the registry lists: the
 	// digests that Grant returned. They are found behind a flood of others;
 	// those of other artifacts are ignored.

@@ -73,13 +73,16 @@ func (l *listing) add(ctx context.Context, store registry.Store, subject ocispec
 // flood they are both ends: most registries list in order of arrival, so what
 // was there before it is at one, and what came after it at the other.
 func (l *listing) bundleCandidates() []ocispec.Descriptor {
-	const half = maxReferrersRead / 2
-	bundles := l.bundles
-	if n := len(bundles); n > maxReferrersRead {
-		bundles = slices.Concat(bundles[:half], bundles[n-half:])
-	}
-	all := slices.Concat(bundles, l.unknown, l.grants)
+	all := slices.Concat(bothEnds(l.bundles, maxReferrersRead), l.unknown, l.grants)
 	return all[:min(len(all), maxReferrersRead)]
+}
+
+func bothEnds(list []ocispec.Descriptor, limit int) []ocispec.Descriptor {
+	n := len(list)
+	if n <= limit {
+		return list
+	}
+	return slices.Concat(list[:limit/2], list[n-limit/2:])
 }
 
 // grantCandidates are the referrers to read for grants, newest first where
@@ -90,7 +93,7 @@ func (l *listing) grantCandidates() []ocispec.Descriptor {
 	return slices.Concat(newest, l.unknown, l.bundles)
 }
 
-// attestation is a bundle and the referrer that held it.
+// attestation is a bundle and the referrer, or the layer, that held it.
 type attestation struct {
 	desc   ocispec.Descriptor // zero where the caller had the bundle
 	bundle *provenance.Bundle
@@ -99,13 +102,20 @@ type attestation struct {
 // fetchBundles reads the attestations of subject. What cannot be read as one
 // is left out: it proves nothing, and anybody can put it there.
 func fetchBundles(ctx context.Context, store registry.Store, subject ocispec.Descriptor, l *listing) ([]attestation, error) {
+	return readBundles(ctx, l.bundleCandidates(), func(d ocispec.Descriptor) (*provenance.Bundle, error) {
+		return fetchBundle(ctx, store, d, subject)
+	})
+}
+
+// readBundles reads some at a time.
+func readBundles(ctx context.Context, candidates []ocispec.Descriptor, read func(ocispec.Descriptor) (*provenance.Bundle, error)) ([]attestation, error) {
 	var out []attestation
-	for batch := range slices.Chunk(l.bundleCandidates(), bundleBatch) {
+	for batch := range slices.Chunk(candidates, bundleBatch) {
 		found := make([]*provenance.Bundle, len(batch))
 		errs := make([]error, len(batch))
 		var fetches sync.WaitGroup
 		for i, d := range batch {
-			fetches.Go(func() { found[i], errs[i] = fetchBundle(ctx, store, d, subject) })
+			fetches.Go(func() { found[i], errs[i] = read(d) })
 		}
 		fetches.Wait()
 		for i, err := range errs {

@@ -79,6 +79,11 @@ func (a *artifact) attestations(ctx context.Context) ([]attestation, error) {
 	if out, err = fetchBundles(ctx, a.store, a.desc, a.referrers); err != nil {
 		return nil, err
 	}
+	tagged, err := a.cosignTag(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, tagged...)
 	for _, b := range a.c.Bundles {
 		out = append(out, attestation{bundle: b})
 	}

@@ -27,6 +27,8 @@ const (
 	maxCertificates = 16
 	// maxPEM holds the largest key supported many times over.
 	maxPEM = 16 << 10
+	// maxAnnotation is the largest manifest, of which an annotation is a part.
+	maxAnnotation = 4 << 20
 	// maxName bounds names of models and principals, and URIs in reports.
 	maxName = 1024
 	// maxClip bounds what others wrote in a message, and maxReason a reason that

@@ -34,6 +34,7 @@ type trust struct {
 	policy   string
 	name     string
 	bundles  []string
+	tags     bool
 }
 
 func (x *trust) define(c *cobra.Command) {
@@ -45,6 +46,7 @@ func (x *trust) define(c *cobra.Command) {
 	f.StringVar(&x.policy, "policy", "", "policy `file` (default: $"+policyVariable+", unless --key or an identity is given)")
 	f.StringVar(&x.name, "name", "", "with --key or an identity, the `name` of the model in its release, where that is not the path of the\nreference; with --policy, the repository host/path that the reference stands for")
 	f.StringArrayVar(&x.bundles, "bundle", nil, "attestation `file` (Sigstore bundle) to judge beside those at the registry\n(may be repeated)")
+	f.BoolVar(&x.tags, "cosign-tags", false, "also judge what cosign 2 attached under the tag sha256-HEX.att, as it did by default")
 	c.MarkFlagsMutuallyExclusive("key", "policy")
 	c.MarkFlagsMutuallyExclusive("certificate-identity", "policy")
 	c.MarkFlagsRequiredTogether("certificate-identity", "certificate-oidc-issuer")
@@ -143,6 +145,7 @@ func (x *trust) fromFile(ref registry.Reference) (provenance.Policy, error) {
 // apply hands a client what a policy is judged with: bundles, and who proves
 // identities.
 func (x *trust) apply(client *modelsec.Client, policy provenance.Policy) (err error) {
+	client.CosignTags = x.tags
 	if client.Bundles, err = x.evidence(); err != nil {
 		return err
 	}

@@ -11,7 +11,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"strings"
 	"testing"
@@ -58,6 +60,49 @@ func TestSignerWithLogOfVersion1(t *testing.T) {
 	}
 	if strings.Contains(string(b.Bytes()), ": ") {
 		t.Errorf("bundle has spaces, which differ from one run to the next: %.200s", b.Bytes())
+	}
+}
+
+// TestVerifierTakesThePromiseOfALog, as cosign 2 kept it in annotations, for an
+// entry without its proof.
+func TestVerifierTakesThePromiseOfALog(t *testing.T) {
+	i := newInstance(t)
+	b := must(sign(t, i.options(t)))
+	var doc struct {
+		DSSEEnvelope json.RawMessage `json:"dsseEnvelope"`
+	}
+	var entry struct {
+		LogIndex, IntegratedTime int64 `json:",string"`
+		LogID                    struct{ KeyID []byte }
+		InclusionPromise         struct{ SignedEntryTimestamp []byte }
+		CanonicalizedBody        []byte
+	}
+	if err := errors.Join(json.Unmarshal(b.Bytes(), &doc), json.Unmarshal(b.Material().LogEntries[0], &entry)); err != nil {
+		t.Fatal(err)
+	}
+	annotations := func(promise []byte, at int64) map[string]string {
+		text := must(json.Marshal(map[string]any{"SignedEntryTimestamp": promise, "Payload": map[string]any{"body": entry.CanonicalizedBody,
+			"integratedTime": at, "logIndex": entry.LogIndex, "logID": hex.EncodeToString(entry.LogID.KeyID)}}))
+		return map[string]string{"dev.sigstore.cosign/bundle": string(text),
+			"dev.sigstore.cosign/certificate": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.Material().Certificate}))}
+	}
+	v := must(sigstore.NewVerifier(sigstore.VerifierOptions{TrustedRoots: [][]byte{i.trustedRoot(t, i.authorities())}}))
+	promise := entry.InclusionPromise.SignedEntryTimestamp
+	got, err := v.Verify(t.Context(), must(provenance.ParseCosignLayer(doc.DSSEEnvelope, annotations(promise, entry.IntegratedTime))))
+	if err != nil || got.Signer != (provenance.Principal{Issuer: testIssuer, Subject: testSubject}) || got.LogEntries != 1 || len(got.Times) != 1 {
+		t.Errorf("proved %+v, %v", got, err)
+	}
+	if got, err := v.Verify(t.Context(), must(provenance.ParseCosignLayer(doc.DSSEEnvelope, annotations(promise, entry.IntegratedTime+1)))); err == nil {
+		t.Errorf("a time that the log did not sign: proved %+v", got)
+	}
+	promise[len(promise)-1] ^= 1
+	if got, err := v.Verify(t.Context(), must(provenance.ParseCosignLayer(doc.DSSEEnvelope, annotations(promise, entry.IntegratedTime)))); err == nil {
+		t.Errorf("a promise that the log did not sign: proved %+v", got)
+	}
+	bare := annotations(promise, 0)
+	delete(bare, "dev.sigstore.cosign/bundle")
+	if got, err := v.Verify(t.Context(), must(provenance.ParseCosignLayer(doc.DSSEEnvelope, bare))); err == nil {
+		t.Errorf("without a log: proved %+v", got)
 	}
 }
 

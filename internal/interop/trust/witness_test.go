@@ -75,9 +75,7 @@ func about(t *testing.T, out, pinned string) {
 
 func TestCommandVerifiesWhatCosignSignedKeyless(t *testing.T) {
 	s, cli := sigstoreStack(t), command(t)
-	// Without an invocationId, which cosign 2 writes as invocationID.
-	predicate := file(t, "predicate.json", []byte(`{"buildDefinition":{"buildType":"https://example.com/build/v1","externalParameters":{},"internalParameters":{},"resolvedDependencies":[]},
-"runDetails":{"builder":{"id":"https://example.com/builder"}}}`))
+	predicate := file(t, "predicate.json", []byte(slsaPredicate))
 	for name, c := range cosigns {
 		t.Run(name, func(t *testing.T) {
 			cosign := newTool(t, c.program)
@@ -110,6 +108,42 @@ func TestCommandVerifiesWhatCosignSignedKeyless(t *testing.T) {
 		})
 	}
 }
+
+// TestCommandVerifiesWhatCosignAttachedByTag is the layout of cosign 2 before
+// bundles: envelopes under a tag.
+func TestCommandVerifiesWhatCosignAttachedByTag(t *testing.T) {
+	cli, cosign := command(t), newTool(t, "cosign")
+	prefix := filepath.Join(t.TempDir(), "pair")
+	cosign.must(t, "generate-key-pair", "--output-key-prefix", prefix)
+	pinned := strings.TrimSpace(cli.must(t, "push", model(t), repository(t)+":v1"))
+	policy, err := json.Marshal(map[string]any{
+		"formatVersion": 1, "principals": map[string]any{"ci": map[string]string{"key": readFile(t, prefix+".pub")}},
+		"rules": []any{map[string]any{"repositories": []string{"*"}, "require": []any{
+			map[string]any{"predicateType": provenance.PredicateSLSA, "signers": []string{"ci"}, "builders": []string{"https://example.com/builder"}},
+		}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := file(t, "policy.json", policy)
+	attest := []string{"attest", "--new-bundle-format=false", "--tlog-upload=false", "--yes", "--allow-http-registry", "--type", "slsaprovenance1"}
+	// The second is listed beside the first.
+	for _, builder := range []string{"https://example.com/other", "https://example.com/builder"} {
+		if out, err := cli.run(t, "verify", pinned, "--policy", path, "--cosign-tags"); err == nil {
+			t.Errorf("before %s attested: %s", builder, out)
+		}
+		predicate := file(t, "predicate.json", []byte(strings.Replace(slsaPredicate, "https://example.com/builder", builder, 1)))
+		cosign.must(t, append(attest, "--predicate", predicate, "--key", prefix+".key", pinned)...)
+	}
+	cli.must(t, "verify", pinned, "--policy", path, "--cosign-tags")
+	if out, err := cli.run(t, "verify", pinned, "--policy", path); err == nil {
+		t.Errorf("the tag was read by itself: %s", out)
+	}
+}
+
+// slsaPredicate is without an invocationId, which cosign 2 writes as invocationID.
+const slsaPredicate = `{"buildDefinition":{"buildType":"https://example.com/build/v1","externalParameters":{},"internalParameters":{},"resolvedDependencies":[]},
+"runDetails":{"builder":{"id":"https://example.com/builder"}}}`
 
 // TestKeyFilesOfCosign sign with our CLI, and verify.
 func TestKeyFilesOfCosign(t *testing.T) {
