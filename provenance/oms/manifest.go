@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,10 +87,12 @@ type predicateDocument struct {
 	Serialization serializationDocument `json:"serialization"`
 }
 
+// serializationDocument has its number as the reference implementation writes it,
+// 1000000000.0.
 type serializationDocument struct {
 	Method        string   `json:"method"`
 	HashType      string   `json:"hash_type"`
-	ShardSize     *int64   `json:"shard_size,omitempty"`
+	ShardSize     *float64 `json:"shard_size,omitempty"`
 	AllowSymlinks *bool    `json:"allow_symlinks"`
 	IgnorePaths   []string `json:"ignore_paths,omitempty"`
 }
@@ -152,10 +155,10 @@ func (m *Manifest) setSerialization(doc serializationDocument) error {
 	case doc.AllowSymlinks == nil:
 		return formatError("serialization: allow_symlinks is missing")
 	case doc.Method == methodFiles && doc.ShardSize == nil:
-	case doc.Method == methodShards && doc.ShardSize != nil && *doc.ShardSize > 0:
-		m.ShardSize = *doc.ShardSize
+	case doc.Method == methodShards && doc.ShardSize != nil && *doc.ShardSize >= 1 && *doc.ShardSize <= 1<<53 && *doc.ShardSize == math.Trunc(*doc.ShardSize):
+		m.ShardSize = int64(*doc.ShardSize)
 	case doc.Method == methodFiles || doc.Method == methodShards:
-		return formatError("serialization: shard_size must be positive for shards, and absent for files")
+		return formatError("serialization: shard_size must be a whole number of bytes for shards, and absent for files")
 	default:
 		return formatError("serialization: method %.100q, want %s or %s", doc.Method, methodFiles, methodShards)
 	}
