@@ -7,10 +7,14 @@ import (
 	"archive/tar"
 	"bytes"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"time"
 
+	godigest "github.com/opencontainers/go-digest"
+
+	"github.com/modelsec/modelsec-go/internal/digest"
 	"github.com/modelsec/modelsec-go/internal/index"
 )
 
@@ -198,6 +202,21 @@ func (p *pushPlan) addPacked(files []int) error {
 	return nil
 }
 
+// fileDigests are those of whole files in the plain profile: of the layer, where
+// it is the file.
+func (p *pushPlan) fileDigests(layers []*uploaded) map[string]godigest.Digest {
+	out := make(map[string]godigest.Digest, len(p.sources))
+	for i, l := range p.layers {
+		if !l.packed {
+			out[p.sources[l.extents[0].file].path] = layers[i].digest
+		}
+		for file, d := range layers[i].files {
+			out[p.sources[file].path] = d
+		}
+	}
+	return out
+}
+
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) {
@@ -212,13 +231,23 @@ type contentReader struct {
 	extents []extent
 	current io.Reader
 	closer  io.Closer
+
+	digests map[int]godigest.Digest // of the source files that were read, by index; nil: not wanted
+	sum     hash.Hash               // of the current one
+	file    int
 }
 
 func (r *contentReader) Read(p []byte) (int, error) {
 	for {
 		if r.current != nil {
 			n, err := r.current.Read(p)
+			if r.sum != nil {
+				r.sum.Write(p[:n])
+			}
 			if err == io.EOF {
+				if r.sum != nil {
+					r.digests[r.file], r.sum = godigest.NewDigest(godigest.SHA256, r.sum), nil
+				}
 				err = r.Close()
 			}
 			if n > 0 || err != nil {
@@ -242,6 +271,9 @@ func (r *contentReader) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		r.current, r.closer = s, s
+		if r.digests != nil {
+			r.sum, r.file = digest.New(), e.file
+		}
 	}
 }
 

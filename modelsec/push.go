@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/modelsec/modelsec-go/encrypt"
@@ -80,6 +81,14 @@ type PushOptions struct {
 	// open. The file is removed when the push is complete. Empty: none.
 	Journal string
 
+	// FileDigests is called with the SHA-256 of every file, by path, when all of
+	// them were read and sent and before anything refers to them. They come from
+	// the same pass as the digests of the layers, so that a signature over the
+	// files (provenance/oms) costs no second reading. Its error ends the push. It
+	// is for plain artifacts with whole files: with Recipients or a LayerSize it
+	// is an error. Nil: nothing is called.
+	FileDigests func(ctx context.Context, files map[string]godigest.Digest) error
+
 	segmentSize int64 // tests only: small artifacts with many segments
 }
 
@@ -125,7 +134,7 @@ func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOpti
 		return ocispec.Descriptor{}, err
 	}
 
-	u := &uploader{operation: op, store: store, src: src, plan: p}
+	u := &uploader{operation: op, store: store, src: src, plan: p, fileDigests: o.FileDigests != nil}
 	if u.lanes, err = digest.NewLanes(digest.Auto); err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -143,6 +152,11 @@ func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOpti
 	layers, err := u.uploadAll(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, err
+	}
+	if o.FileDigests != nil {
+		if err := o.FileDigests(ctx, p.fileDigests(layers)); err != nil {
+			return ocispec.Descriptor{}, err
+		}
 	}
 	manifest, indexDigest, err := u.finish(ctx, layers, o, name)
 	if err != nil {
@@ -175,6 +189,11 @@ func (o *PushOptions) check(target registry.Reference) (string, error) {
 	}
 	if len(o.Statements) > 0 && o.Signer == nil {
 		return "", fmt.Errorf("%w: statements need a Signer", ErrConfig)
+	}
+	if o.FileDigests != nil && (len(o.Recipients) > 0 || o.LayerSize != 0) {
+		// What is said of plaintext must not travel in the clear (K17), and no layer
+		// has the digest of a file that was cut.
+		return "", fmt.Errorf("%w: FileDigests is for plain artifacts whose files are not cut: leave out Recipients and LayerSize", ErrConfig)
 	}
 	least := encrypt.PostQuantum
 	if o.AllowClassical != "" {

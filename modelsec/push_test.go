@@ -15,6 +15,9 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
+	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/modelsec"
 	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/registry"
@@ -56,6 +59,7 @@ func TestUnsuitableSourcesAreRefused(t *testing.T) {
 
 func TestContradictoryOptionsAreRefused(t *testing.T) {
 	p := newParty(t)
+	fileDigests := func(context.Context, map[string]digest.Digest) error { return nil }
 	for name, push := range map[string]struct {
 		ref string
 		o   *modelsec.PushOptions
@@ -67,6 +71,8 @@ func TestContradictoryOptionsAreRefused(t *testing.T) {
 		"LayerSizeOver8GiB":       {tagged, &modelsec.PushOptions{LayerSize: 8<<30 + 1}},
 		"Pattern":                 {tagged, &modelsec.PushOptions{Exclude: []string{"["}}},
 		"NoReference":             {"", nil},
+		"FileDigestsEncrypted":    {tagged, &modelsec.PushOptions{FileDigests: fileDigests, Recipients: []encrypt.Recipient{p.identity.Recipient()}}},
+		"FileDigestsOfParts":      {tagged, &modelsec.PushOptions{FileDigests: fileDigests, LayerSize: 1 << 20}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := (&modelsec.Client{Registry: registry.NewMemory()}).Push(t.Context(), push.ref, small(), push.o)

@@ -44,6 +44,8 @@ type uploader struct {
 	key     *encrypt.Key // nil in the plain profile
 	id      [16]byte
 	journal *journal // nil: none
+
+	fileDigests bool // somebody asked for them
 }
 
 func (u *uploader) encrypted() bool { return u.plan.profile == index.Encrypted }
@@ -52,8 +54,9 @@ func (u *uploader) encrypted() bool { return u.plan.profile == index.Encrypted }
 type uploaded struct {
 	digest  godigest.Digest
 	size    int64
-	header  string // FLOE header in hex; empty in the plain profile
-	digests []byte // of all segments, in order
+	header  string                  // FLOE header in hex; empty in the plain profile
+	digests []byte                  // of all segments, in order
+	files   map[int]godigest.Digest // of source files, where the layer has several and somebody asked
 }
 
 // slot carries one segment through the stages of an upload.
@@ -70,7 +73,8 @@ type part struct {
 	geometry      index.Geometry
 	sealer        *encrypt.PartSealer // nil in the plain profile
 	digests       []byte
-	sent          int64 // content bytes
+	files         map[int]godigest.Digest // nil: not wanted
+	sent          int64                   // content bytes
 	free, ordered chan *slot
 }
 
@@ -181,6 +185,10 @@ func (u *uploader) pass(ctx context.Context, i int, w io.Writer) (*uploaded, err
 	g := index.GeometryOf(u.plan.profile, l.content, u.plan.segment)
 	out := &uploaded{size: g.Blob(), digests: make([]byte, g.Count()*digest.Size)}
 	p := &part{uploader: u, geometry: g, digests: out.digests}
+	if u.fileDigests && l.packed {
+		p.files = make(map[int]godigest.Digest)
+		out.files = p.files
+	}
 	var header []byte
 	if u.encrypted() {
 		var err error
@@ -245,7 +253,7 @@ func (p *part) allocate(segment int64) {
 
 // read fills slots from the source and has them sealed.
 func (p *part) read(ctx context.Context, extents []extent) error {
-	r := &contentReader{src: p.src, sources: p.plan.sources, extents: extents}
+	r := &contentReader{src: p.src, sources: p.plan.sources, extents: extents, digests: p.files}
 	defer r.Close()
 	for k := range p.geometry.Count() {
 		var s *slot
