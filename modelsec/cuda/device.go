@@ -92,8 +92,8 @@ type Device struct {
 
 // Open starts the driver and pins the ring. The caller must close the Device.
 //
-// Errors: ErrUnavailable where there is nothing to use, which leaves the
-// process as it was; modelsec.ErrConfig for options out of bounds;
+// Errors: ErrUnavailable where there is nothing to use, after which nothing is
+// held; modelsec.ErrConfig for options out of bounds;
 // ErrOutOfMemory where the ring cannot be pinned; [*Error] for any call of the
 // driver.
 func Open(o *Options) (*Device, error) {

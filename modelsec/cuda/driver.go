@@ -89,6 +89,9 @@ func (d *driver) symbols() []symbol {
 
 // start initialises the driver, which may be done often.
 func (d *driver) start() error {
+	if err := d.check("cuInit", d.initialise(0)); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	var version int32
 	if err := d.check("cuDriverGetVersion", d.version(&version)); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -96,9 +99,6 @@ func (d *driver) start() error {
 	if version < minVersion {
 		return fmt.Errorf("%w: the driver is for CUDA %d.%d, and %d.%d is needed", ErrUnavailable,
 			version/1000, version%1000/10, minVersion/1000, minVersion%1000/10)
-	}
-	if err := d.check("cuInit", d.initialise(0)); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return nil
 }

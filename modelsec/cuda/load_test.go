@@ -11,13 +11,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/modelsec"
 	"github.com/modelsec/modelsec-go/modelsec/cuda"
+	"github.com/modelsec/modelsec-go/registry"
 )
 
 // small is a ring of two slots of 1 MiB.
@@ -139,6 +142,41 @@ func TestLoadPutsSlicesOnTheDevice(t *testing.T) {
 		contents = append(contents, host[fmt.Sprint(x.Name, x.Shape, x.Offset)])
 	}
 	onDevice(t, d, must(d.Load(t.Context(), m, want)), contents)
+}
+
+// TestBatchesShareFewSegments: whatever the order that tensors are asked for in,
+// one segment for each batch is fetched more than once.
+func TestBatchesShareFewSegments(t *testing.T) {
+	var batches atomic.Int64
+	place := &counter{Opener: registry.NewMemory()}
+	m := openedAt(t, place, func(_ context.Context, e modelsec.Event) error {
+		if e.Op == "load" && e.Phase == "intent" {
+			batches.Add(1)
+		}
+		return nil
+	})
+	list := must(m.Tensors(t.Context()))
+	embed := list[slices.IndexFunc(list, func(x modelsec.Tensor) bool { return x.Name == "embed" })]
+	var rows []modelsec.Tensor
+	for from := int64(0); from < 3000; from += 10 {
+		rows = append(rows, must(embed.Slice(0, from, from+10)))
+	}
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+	for _, want := range [][]modelsec.Tensor{list, rows} {
+		f := newFake(t)
+		d := f.open(t, f.small())
+		_, once, err := m.Cost(t.Context(), want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batches.Store(0)
+		place.fetched.Store(0)
+		must(d.Load(t.Context(), m, want)).Close()
+		const segment = mib + encrypt.SegmentOverhead
+		if got, most := place.fetched.Load(), once+batches.Load()*segment; got > most || batches.Load() < 4 {
+			t.Errorf("%d bytes were fetched for %d batches, at most %d are needed", got, batches.Load(), most)
+		}
+	}
 }
 
 // TestLoadsShareTheRing: many at a time, and memory that outlives the device.

@@ -12,11 +12,15 @@ import (
 	crand "crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/modelsec"
@@ -86,9 +90,14 @@ func noise(seed byte, n int) []byte {
 // opened pushes the model encrypted, and opens it. Audit may be nil.
 func opened(t *testing.T, audit func(context.Context, modelsec.Event) error) *modelsec.Model {
 	t.Helper()
+	return openedAt(t, registry.NewMemory(), audit)
+}
+
+func openedAt(t *testing.T, place registry.Opener, audit func(context.Context, modelsec.Event) error) *modelsec.Model {
+	t.Helper()
 	key := must(ecdsa.GenerateKey(elliptic.P256(), crand.Reader))
 	identity := must(encrypt.GenerateIdentity(""))
-	c := &modelsec.Client{Registry: registry.NewMemory(), Identities: []encrypt.Identity{identity}, Hooks: modelsec.Hooks{Audit: audit}}
+	c := &modelsec.Client{Registry: place, Identities: []encrypt.Identity{identity}, Hooks: modelsec.Hooks{Audit: audit}}
 	const ref = "registry.example.com/team/llama:v3"
 	_, err := c.Push(t.Context(), ref, source(), &modelsec.PushOptions{
 		Signer: must(provenance.KeySigner(key)), Recipients: []encrypt.Recipient{identity.Recipient()}})
@@ -101,6 +110,30 @@ func opened(t *testing.T, audit func(context.Context, modelsec.Event) error) *mo
 	}
 	t.Cleanup(func() { m.Close() })
 	return m
+}
+
+// counter counts the bytes of blobs that are asked for.
+type counter struct {
+	registry.Opener
+	fetched atomic.Int64
+}
+
+func (c *counter) Open(ctx context.Context, name string) (registry.Store, error) {
+	s, err := c.Opener.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return &countedStore{s.(registry.WriteStore), c}, nil
+}
+
+type countedStore struct {
+	registry.WriteStore
+	counter *counter
+}
+
+func (s *countedStore) Fetch(ctx context.Context, d ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
+	s.counter.fetched.Add(n)
+	return s.WriteStore.Fetch(ctx, d, off, n)
 }
 
 // bytesOf is what the source has of a tensor that is not a slice.
