@@ -4,6 +4,7 @@
 package interop_test
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,6 +13,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"io/fs"
 	"math/big"
 	"os"
 	"os/exec"
@@ -19,6 +21,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
+	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/provenance/oms"
 )
@@ -234,5 +239,87 @@ func verifyModelSigning(t *testing.T, v provenance.Verifier, dir string) {
 	var mismatch *oms.MismatchError
 	if _, err := oms.Verify(t.Context(), v, b, os.DirFS(dir), nil); !errors.As(err, &mismatch) {
 		t.Errorf("another model: got %v, want a mismatch", err)
+	}
+}
+
+// TestSignatureFromOnePassIsModelSignings: the digests that a push makes anyway
+// are enough for a signature of the directory, and model-signing takes it.
+func TestSignatureFromOnePassIsModelSignings(t *testing.T) {
+	m, s, p, dir := newModelSigning(t), newSignerOf(t, elliptic.P384()), newParty(t), signee(t)
+	signer, err := oms.KeySigner(s.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b *provenance.Bundle
+	o := p.options(t)
+	o.Name, o.Exclude = "team/llama", []string{"cache"}
+	o.FileDigests = func(ctx context.Context, files map[string]digest.Digest) (err error) {
+		b, err = oms.SignDigests(ctx, signer, "llama", files, &oms.SignOptions{IgnorePaths: []string{"cache"}})
+		return err
+	}
+	if _, err := p.client().Push(t.Context(), "oci:"+filepath.Join(t.TempDir(), "layout")+":v1", os.DirFS(dir), o); err != nil {
+		t.Fatal(err)
+	}
+	sig := filepath.Join(dir, oms.SignatureFile)
+	if err := os.WriteFile(sig, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := m.run("verify", "key", "--signature", sig, "--public_key", s.pubFile, dir); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	verifyModelSigning(t, provenance.KeyVerifier(s.key.Public()), dir)
+}
+
+// TestSignedDirectoryStaysBoundInTheArtifact: the signature travels as a file of
+// the artifact, so that the digest of the manifest stands for it too, and an
+// opened model proves itself against it.
+func TestSignedDirectoryStaysBoundInTheArtifact(t *testing.T) {
+	m, s, p := newModelSigning(t), newSignerOf(t, elliptic.P256()), newParty(t)
+	dir := signee(t)
+	if out, err := m.run("sign", "key", "--signature", filepath.Join(dir, oms.SignatureFile), "--ignore-paths", filepath.Join(dir, "cache"),
+		"--private_key", s.keyFile, dir); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	v := provenance.KeyVerifier(s.key.Public())
+	for profile, to := range map[string][]encrypt.Recipient{"plain": nil, "encrypted": {p.identity.Recipient()}} {
+		for name, change := range map[string]func(string) error{
+			"as signed": func(string) error { return nil },
+			"changed":   func(dir string) error { return os.WriteFile(filepath.Join(dir, "config.json"), []byte("[]"), 0o600) },
+			"more":      func(dir string) error { return os.WriteFile(filepath.Join(dir, "more.py"), nil, 0o600) },
+			"less":      func(dir string) error { return os.Remove(filepath.Join(dir, "empty")) },
+		} {
+			t.Run(profile+" "+name, func(t *testing.T) {
+				copied := filepath.Join(t.TempDir(), "model")
+				if err := errors.Join(os.CopyFS(copied, os.DirFS(dir)), change(copied)); err != nil {
+					t.Fatal(err)
+				}
+				ref := "oci:" + filepath.Join(t.TempDir(), "layout") + ":v1"
+				o := p.options(t, to...)
+				o.Name = "team/llama"
+				if _, err := p.client().Push(t.Context(), ref, os.DirFS(copied), o); err != nil {
+					t.Fatal(err)
+				}
+				policy := p.policy
+				policy.Rules[0].Name = "team/llama"
+				model, err := p.client().Open(t.Context(), ref, policy)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer model.Close()
+				text, err := fs.ReadFile(model.FS(t.Context()), oms.SignatureFile)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := provenance.ParseBundle(text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = oms.Verify(t.Context(), v, b, model.FS(t.Context()), nil)
+				var mismatch *oms.MismatchError
+				if name == "as signed" && err != nil || name != "as signed" && !errors.As(err, &mismatch) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
 	}
 }
