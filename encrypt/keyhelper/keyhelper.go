@@ -34,18 +34,16 @@ package keyhelper
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/internal/program"
 )
 
 // TypeOCICrypt is the type of stanzas that a foreign keyprovider wraps
@@ -99,20 +97,9 @@ var helperName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
 // find is the rule of Config.Path.
 func find(path string) (string, error) {
-	switch {
-	case path == "":
-		return "", errors.New("keyhelper: no program is configured")
-	case filepath.IsAbs(path):
-		return path, nil
-	case filepath.Base(path) != path:
-		return "", fmt.Errorf("keyhelper: program %q: want an absolute path, or a name to look up in PATH", path)
-	}
-	found, err := exec.LookPath(path)
+	found, err := program.Find(path)
 	if err != nil {
 		return "", fmt.Errorf("keyhelper: %w", err)
-	}
-	if !filepath.IsAbs(found) {
-		return "", fmt.Errorf("keyhelper: program %q was found as %q: PATH must hold absolute paths", path, found)
 	}
 	return found, nil
 }
@@ -285,11 +272,3 @@ func (h *Helper) MarshalJSON() ([]byte, error) { return []byte(`"keyhelper.Helpe
 
 // LogValue returns a fixed text.
 func (h *Helper) LogValue() slog.Value { return slog.StringValue(h.text()) }
-
-// basicEnv is what every program gets.
-func basicEnv() []string {
-	if runtime.GOOS == "windows" {
-		return []string{"PATH", "GODEBUG", "USERPROFILE", "SYSTEMROOT", "TEMP", "TMP"}
-	}
-	return []string{"PATH", "GODEBUG", "HOME", "TMPDIR"}
-}

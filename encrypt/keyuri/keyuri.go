@@ -26,12 +26,14 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/encrypt/keyhelper"
 	"github.com/modelsec/modelsec-go/encrypt/vault"
+	"github.com/modelsec/modelsec-go/internal/program"
 )
 
 // A Key wraps and unwraps. Where the mechanism has two keys and the URI names
@@ -127,12 +129,15 @@ func open(ctx context.Context, name, key string) (Key, error) {
 }
 
 func config(name, path string) keyhelper.Config {
-	c := keyhelper.Config{Path: path, Env: environment(name)}
+	c := keyhelper.Config{Path: path, Env: program.Variables(name)}
 	if name == "age" {
 		c.Timeout = time.Minute // somebody may have to touch a token
 	}
 	return c
 }
+
+// helpers are those that examples/ has.
+var helpers = []string{"age", "awskms", "azurekms", "cdh", "gcpkms", "pkcs11"}
 
 func lookup(name string) (string, error) {
 	path, err := keyhelper.Lookup(name)
@@ -140,7 +145,7 @@ func lookup(name string) (string, error) {
 		return path, err
 	}
 	missing := &MissingHelperError{Program: "modelsec-helper-" + name, err: err}
-	if _, ours := variables[name]; ours {
+	if slices.Contains(helpers, name) {
 		missing.Install = "go -C examples/" + missing.Program + " install ."
 	}
 	return "", missing

@@ -3,7 +3,7 @@
 
 //go:build !unix
 
-package keyhelper
+package program
 
 import "os/exec"
 
