@@ -4,6 +4,7 @@
 package modelsec
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -75,52 +76,65 @@ func pushGrant(ctx context.Context, store registry.WriteStore, manifest ocispec.
 
 // fetchGrant reads one grant. What cannot be read as one is nil: the listing is
 // open to anybody who can write to the registry, and junk in it must not
-// keep a good grant from being found.
-func fetchGrant(ctx context.Context, store registry.Store, d, subject ocispec.Descriptor) *grantRecord {
+// keep a good grant from being found. What cannot be read for now is an error.
+func fetchGrant(ctx context.Context, store registry.Store, d, subject ocispec.Descriptor) (*grantRecord, error) {
 	m, err := fetchReferrer(ctx, store, d, subject)
 	if err != nil || !isGrant(m) || len(m.Layers) > 2 {
-		return nil
+		return nil, onlyTemporary(err)
 	}
 	b, err := readBlob(ctx, store, m.Layers[0], maxReferrerBlob)
 	if err != nil {
-		return nil
+		return nil, onlyTemporary(err)
 	}
 	r := &grantRecord{desc: d, document: digestOf(b), size: int64(len(b))}
 	if r.doc, err = encrypt.ParseGrant(b); err != nil {
-		return nil
+		return nil, nil
 	}
 	if len(m.Layers) == 2 && m.Layers[1].MediaType == provenance.BundleMediaType {
 		if b, err = readBlob(ctx, store, m.Layers[1], maxReferrerBlob); err == nil {
 			r.bundle, _ = provenance.ParseBundle(b)
 		}
 	}
-	return r
+	return r, onlyTemporary(err)
+}
+
+func onlyTemporary(err error) error {
+	if temporary(err) {
+		return err
+	}
+	return nil
 }
 
 // grants reads the grants of an artifact, a batch at a time, until use says to
-// stop. Documents of other artifacts are not handed out.
+// stop. Documents of other artifacts are not handed out. Where one could not be
+// read for now and use has not stopped, that is the error: it may be the one that
+// matters.
 func (a *artifact) grants(ctx context.Context, b encrypt.Binding, use func([]*grantRecord) (stop bool)) error {
 	named := a.named(ctx)
 	candidates := slices.DeleteFunc(a.referrers.grantCandidates(), func(d ocispec.Descriptor) bool {
 		return slices.ContainsFunc(named, func(n ocispec.Descriptor) bool { return n.Digest == d.Digest })
 	})
 	candidates = slices.Concat(named, candidates)
+	var withheld error
 	for batch := range slices.Chunk(candidates, grantBatch) {
-		found := make([]*grantRecord, len(batch))
+		found, errs := make([]*grantRecord, len(batch)), make([]error, len(batch))
 		var fetches sync.WaitGroup
 		for i, d := range batch {
-			fetches.Go(func() { found[i] = fetchGrant(ctx, a.store, d, a.desc) })
+			fetches.Go(func() { found[i], errs[i] = fetchGrant(ctx, a.store, d, a.desc) })
 		}
 		fetches.Wait()
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if withheld == nil {
+			withheld = cmp.Or(errs...)
 		}
 		found = slices.DeleteFunc(found, func(r *grantRecord) bool { return r == nil || !r.doc.Matches(b) })
 		if use(found) {
 			return nil
 		}
 	}
-	return nil
+	return withheld
 }
 
 // named are the grants that the client was told of, as far as they are here.

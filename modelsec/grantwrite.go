@@ -168,10 +168,10 @@ func (w *grantWriter) merge(add []encrypt.Stanza, old []*grantRecord) []encrypt.
 			added[[2]string{s.Type, s.KeyID}] = true
 		}
 	}
-	has := make(map[[3]string]bool)
+	has := make(map[string]bool)
 	for _, r := range old {
 		for _, s := range r.doc.Recipients {
-			id := [3]string{s.Type, s.KeyID, string(s.Body)}
+			id := fmt.Sprintf("%q", s) // all of it
 			switch {
 			case slices.Contains(w.drop, s.KeyID):
 				w.dropped++

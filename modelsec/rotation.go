@@ -115,7 +115,8 @@ func (r *rotation) rewrap(ctx context.Context, m *Model) ([]encrypt.Stanza, erro
 	for _, g := range r.old {
 		vouched := m.signedGrant(ctx, g)
 		for _, s := range slices.DeleteFunc(slices.Clone(g.doc.Recipients), func(s encrypt.Stanza) bool { return !r.of(s) }) {
-			opened := s.Scope == encrypt.ScopeArtifact && bytes.Equal(s.Body, m.entry.Body)
+			// Not its copy with another expiry, which opens nothing.
+			opened := s.Scope == encrypt.ScopeArtifact && bytes.Equal(s.Body, m.entry.Body) && s.NotAfter.Equal(m.entry.NotAfter)
 			if !vouched && !opened {
 				continue
 			}

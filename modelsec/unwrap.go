@@ -51,7 +51,10 @@ func (a *artifact) unwrap(ctx context.Context, b encrypt.Binding, ring *keyring)
 		done = u.try(ctx, entries, u.local)
 		return done
 	})
-	if err != nil || done || u.try(ctx, u.signed, u.remote) {
+	switch {
+	case done || u.try(ctx, u.signed, u.remote):
+		return nil
+	case err != nil:
 		return err
 	}
 	return u.nothing(ctx)
