@@ -153,7 +153,7 @@ func (d *Device) find(ordinal int) error {
 // Name is what the driver calls the device.
 func (d *Device) Name() string { return d.name }
 
-// Close waits for loads that run, then frees the ring. Memory that was loaded
+// Close waits for loads that run, then wipes and frees the ring. Memory that was loaded
 // stays. It may be called twice; later loads fail with fs.ErrClosed.
 func (d *Device) Close() error {
 	d.mu.Lock()

@@ -27,11 +27,10 @@
 // memory unless it fits a slot.
 //
 // Every batch is one load of modelsec: it has its own pair of audit events, and
-// a segment that two batches share is fetched twice unless the client has a
-// CacheDir. That is at most one segment at each end of a batch for tensors that
-// lie together, so 2 of 32 with the defaults of 1 MiB and 32 MiB, and half of
-// that over a whole model. Slices of other dimensions than 0 are cut by rows
-// again, so that batches of them may share more.
+// a segment that two batches share is fetched twice, or taken from the client's
+// CacheDir. For tensors that lie together that is one segment for each batch: 3 %
+// with the defaults of 1 MiB and 32 MiB. Slices of other dimensions than 0 are
+// cut by rows again, so that batches of them may share more.
 //
 // # What it promises
 //
@@ -39,7 +38,8 @@
 // device holds when Load returns was read back and was equal. The check finds
 // faults of memory, bus and driver. It proves nothing against whoever controls
 // this process, the driver or the device, and the device may change its memory
-// afterwards. Slots hold the plaintext of their last batch until Close.
+// afterwards. Slots hold the plaintext of their last batch until
+// [Device.Close]; they and the device's memory are wiped before they are freed.
 //
 // # Needs
 //

@@ -38,6 +38,7 @@ type driver struct {
 	contextPush    func(context uintptr) int32
 	contextPop     func(context *uintptr) int32
 	alloc          func(pointer *uint64, bytes uintptr) int32
+	fill           func(pointer uint64, value uint8, bytes uintptr) int32
 	free           func(pointer uint64) int32
 	allocHost      func(memory *unsafe.Pointer, bytes uintptr, flags uint32) int32
 	freeHost       func(memory unsafe.Pointer) int32
@@ -72,6 +73,7 @@ func (d *driver) symbols() []symbol {
 		{"cuCtxPushCurrent_v2", &d.contextPush},
 		{"cuCtxPopCurrent_v2", &d.contextPop},
 		{"cuMemAlloc_v2", &d.alloc},
+		{"cuMemsetD8_v2", &d.fill},
 		{"cuMemFree_v2", &d.free},
 		{"cuMemHostAlloc", &d.allocHost},
 		{"cuMemFreeHost", &d.freeHost},

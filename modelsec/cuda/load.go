@@ -46,7 +46,7 @@ func (m *Memory) Tensors() []Tensor { return m.tensors }
 // to 256.
 func (m *Memory) Size() int64 { return m.size }
 
-// Close frees the memory. Whatever on the device uses it must have ended. It
+// Close wipes the memory and frees it. Whatever on the device uses it must have ended. It
 // may be called twice, and concurrently.
 func (m *Memory) Close() error {
 	m.mu.Lock()
@@ -57,8 +57,10 @@ func (m *Memory) Close() error {
 	m.closed = true
 	var err error
 	if m.base != 0 {
+		d := m.held.driver
 		err = m.held.current(func() error {
-			return m.held.driver.check("cuMemFree", m.held.driver.free(m.base))
+			wiped := d.check("cuMemsetD8", d.fill(m.base, 0, uintptr(m.size)))
+			return errors.Join(wiped, d.check("cuMemFree", d.free(m.base)))
 		})
 	}
 	return errors.Join(err, m.held.release())

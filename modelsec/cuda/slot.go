@@ -48,7 +48,7 @@ func (d *driver) pin(n int64) ([]byte, error) {
 	return unsafe.Slice((*byte)(p), n), nil
 }
 
-// close frees all that the slot has, whatever fails.
+// close wipes and frees all that the slot has, whatever fails.
 func (s *slot) close() error {
 	d := s.driver
 	var errs []error
@@ -60,6 +60,7 @@ func (s *slot) close() error {
 	}
 	for _, b := range [][]byte{s.check, s.memory} {
 		if b != nil {
+			clear(b)
 			errs = append(errs, d.check("cuMemFreeHost", d.freeHost(unsafe.Pointer(&b[0]))))
 		}
 	}

@@ -119,6 +119,11 @@ static int take(struct block **list, char *at) {
 		for (struct stream *s = streams; s; s = s->next)
 			for (struct op *o = s->first; o; o = o->next)
 				if ((o->to >= at && o->to < at + b->size) || (o->from >= at && o->from < at + b->size)) mistakes++;
+		for (uint64_t i = 0; i < b->size; i++)
+			if (b->at[i]) { // plaintext
+				mistakes++;
+				break;
+			}
 		*list = b->next;
 		memset(b->at, 0xdd, b->size);
 		free(b->at);
@@ -240,6 +245,14 @@ int cuMemAlloc_v2(uint64_t *p, size_t size) {
 	for (struct block *b = device; b; b = b->next) used += b->size;
 	if (size > memory - used) return leave(OUT_OF_MEMORY);
 	*p = (uint64_t)(uintptr_t)give(&device, size) + SHIFT;
+	return leave(0);
+}
+
+int cuMemsetD8_v2(uint64_t p, unsigned char value, size_t size) {
+	ENTER_CONTEXT;
+	char *at = (char *)(uintptr_t)(p - SHIFT);
+	if (!within(device, at, size)) return leave(INVALID_VALUE);
+	memset(at, value, size);
 	return leave(0);
 }
 
