@@ -37,6 +37,7 @@ const logOrigin = "rekor.local"
 // stack is a Sigstore instance on loopback.
 type stack struct {
 	issuer            *issuer
+	certificateLog    *certificateLog
 	fulcio, log, tsa  string // URLs
 	root, config      []byte // trusted root, signing configuration
 	rootPath, cfgPath string
@@ -85,6 +86,9 @@ func (s *stack) start(programs [3]string) (err error) {
 	if s.issuer, err = newIssuer(); err != nil {
 		return err
 	}
+	if s.certificateLog, err = newCertificateLog(); err != nil {
+		return err
+	}
 	logKey, err := s.startLog(programs[1])
 	if err != nil {
 		return err
@@ -107,7 +111,7 @@ func (s *stack) startFulcio(path string) error {
 	}
 	return s.launch(&s.fulcio, "/api/v2/trustBundle", func(p ports) *exec.Cmd {
 		return exec.Command(path, "serve", "--host", "127.0.0.1", "--port", p.next(), "--grpc-host", "127.0.0.1", "--grpc-port", p.next(),
-			"--metrics-port", p.next(), "--ca", "ephemeralca", "--ct-log-url", "", "--config-path", config,
+			"--metrics-port", p.next(), "--ca", "ephemeralca", "--ct-log-url", s.certificateLog.server.URL, "--config-path", config,
 			"--legacy-unix-domain-socket", filepath.Join(scratch, "fulcio"+p.name()+".sock"))
 	})
 }
@@ -172,7 +176,9 @@ func (s *stack) describe(logKey ed25519.PublicKey) error {
 	if err != nil {
 		return err
 	}
-	trusted, err := root.NewTrustedRoot(root.TrustedRootMediaType01, []root.CertificateAuthority{authority}, nil, []root.TimestampingAuthority{stamper},
+	promises := map[string]*root.TransparencyLog{hex.EncodeToString(s.certificateLog.id[:]): {BaseURL: s.certificateLog.server.URL, ID: s.certificateLog.id[:],
+		ValidityPeriodStart: start, HashFunc: crypto.SHA256, PublicKey: s.certificateLog.key.Public(), SignatureHashFunc: crypto.SHA256}}
+	trusted, err := root.NewTrustedRoot(root.TrustedRootMediaType01, []root.CertificateAuthority{authority}, promises, []root.TimestampingAuthority{stamper},
 		map[string]*root.TransparencyLog{hex.EncodeToString(id): {BaseURL: "https://" + logOrigin, ID: id, ValidityPeriodStart: start,
 			HashFunc: crypto.SHA256, PublicKey: logKey, SignatureHashFunc: crypto.SHA256}})
 	if err != nil {
@@ -288,6 +294,9 @@ func (s *stack) stop() {
 	}
 	if s.issuer != nil {
 		s.issuer.server.Close()
+	}
+	if s.certificateLog != nil {
+		s.certificateLog.server.Close()
 	}
 }
 
