@@ -7,6 +7,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
@@ -30,7 +31,13 @@ func (b bounded) Do(r *http.Request) (*http.Response, error) {
 // newTransport connects to endpoint in place of the vault, where it is not
 // empty; the certificate must be the vault's all the same.
 func newTransport(endpoint string) *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone()
+	// Not that of the process, which others may have set up for less than a key.
+	t := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		TLSHandshakeTimeout: 10 * time.Second,
+		IdleConnTimeout:     90 * time.Second,
+		ForceAttemptHTTP2:   true,
+	}
 	if endpoint != "" {
 		t.Proxy = nil
 		t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {

@@ -6,10 +6,12 @@ package vault_test
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/modelsec/modelsec-go/encrypt"
@@ -108,6 +110,34 @@ func TestTokenIsRenewed(t *testing.T) {
 	s.mu.Unlock()
 	if err := roundTrip(t, k); err != nil {
 		t.Errorf("after the token could not be renewed: %v", err)
+	}
+}
+
+// TestTokenThatIsNotRenewedIsReplaced, whatever the server says: it answers 400
+// for what is not to be renewed, and 500 where a role has changed.
+func TestTokenThatIsNotRenewedIsReplaced(t *testing.T) {
+	for _, status := range []int{http.StatusBadRequest, http.StatusForbidden, http.StatusInternalServerError} {
+		s := newServer(t)
+		s.lease = 1
+		var renewals atomic.Int32
+		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "renew-self") {
+				renewals.Add(1)
+				fail(w, status, "lease is not renewable")
+				return
+			}
+			s.ServeHTTP(w, r)
+		}))
+		t.Cleanup(front.Close)
+		k := open(t, vault.Config{Address: front.URL, Key: "ours", Auth: auths["approle"]})
+		for renewals.Load() == 0 {
+			if err := roundTrip(t, k); err != nil {
+				t.Fatalf("status %d: %v", status, err)
+			}
+		}
+		if n := s.seen("POST auth/approle/login"); n < 2 {
+			t.Errorf("status %d: %d logins, want another", status, n)
+		}
 	}
 }
 

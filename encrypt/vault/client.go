@@ -173,9 +173,11 @@ func (c *client) current(ctx context.Context, refused string) (value string, fre
 			if t, err := c.renew(ctx); err == nil {
 				c.token = t
 				return t.value, false, nil
-			} else if !errors.Is(err, encrypt.ErrDenied) {
+			} else if ctx.Err() != nil || errors.Is(err, encrypt.ErrThrottled) {
 				return "", false, fmt.Errorf("renew the token: %w", err)
 			}
+			// Vault has many words for a token that it does not renew, 500 among
+			// them; the answer to a login says what is the matter.
 		}
 	}
 	t, err := c.login(ctx)

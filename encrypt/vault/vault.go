@@ -38,6 +38,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/modelsec/modelsec-go/encrypt"
 )
@@ -102,8 +103,14 @@ func New(c Config) (*Key, error) {
 	if err := c.Auth.check(); err != nil {
 		return nil, err
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = c.TLS.Clone()
+	// Not that of the process, which others may have set up for less than a key.
+	transport := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		TLSClientConfig:     c.TLS.Clone(),
+		TLSHandshakeTimeout: 10 * time.Second,
+		IdleConnTimeout:     90 * time.Second,
+		ForceAttemptHTTP2:   true,
+	}
 	namespace := strings.Trim(c.Namespace, "/")
 	return &Key{
 		name:     fmt.Sprintf("vault key %s/%s at %s", c.Mount, c.Key, base),

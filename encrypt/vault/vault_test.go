@@ -152,6 +152,17 @@ func TestServerIsOutOfReach(t *testing.T) {
 	}
 }
 
+// TestTransportOfTheProcessIsNotUsed: a program may have wrapped it, or made it
+// believe everybody.
+func TestTransportOfTheProcessIsNotUsed(t *testing.T) {
+	s := newServer(t)
+	defer func(old http.RoundTripper) { http.DefaultTransport = old }(http.DefaultTransport)
+	http.DefaultTransport = struct{ http.RoundTripper }{http.DefaultTransport}
+	if err := roundTrip(t, open(t, vault.Config{Address: s.URL, Key: "ours", Auth: auths["token"]})); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAnswersThatAreNone: whatever a server says with status 200, a stanza is
 // what the engine makes of 128 bytes.
 func TestAnswersThatAreNone(t *testing.T) {
