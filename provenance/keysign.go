@@ -13,6 +13,7 @@ import (
 	_ "crypto/sha512"
 	"errors"
 	"fmt"
+	"io"
 )
 
 // KeySigner returns a Signer that signs with one key: ECDSA P-256, P-384, P-521
@@ -27,6 +28,14 @@ func KeySigner(key crypto.Signer) (Signer, error) {
 		return nil, err
 	}
 	return &keySigner{key: key, hint: hint}, nil
+}
+
+// ContextSigner is a crypto.Signer whose key lives elsewhere, so that signing may
+// take a while. KeySigner and sigstore.NewSigner sign with the context of the call.
+type ContextSigner interface {
+	crypto.Signer
+	// SignContext is Sign, and ends with ctx.
+	SignContext(ctx context.Context, rand io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error)
 }
 
 type keySigner struct {
@@ -50,7 +59,12 @@ func (s *keySigner) Sign(ctx context.Context, payloadType string, payload []byte
 		return nil, err
 	}
 	message := PAE(payloadType, payload)
-	signature, err := s.key.Sign(rand.Reader, sch.input(message), sch.hash)
+	var signature []byte
+	if c, ok := s.key.(ContextSigner); ok {
+		signature, err = c.SignContext(ctx, rand.Reader, sch.input(message), sch.hash)
+	} else {
+		signature, err = s.key.Sign(rand.Reader, sch.input(message), sch.hash)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}

@@ -17,6 +17,8 @@ import (
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	"github.com/sigstore/sigstore-go/pkg/sign"
 	"github.com/sigstore/sigstore/pkg/signature"
+
+	"github.com/modelsec/modelsec-go/provenance"
 )
 
 // keypair lets any crypto.Signer sign bundles.
@@ -73,6 +75,10 @@ func (k *keypair) SignData(ctx context.Context, data []byte) (sig, digest []byte
 	h := k.details.GetHashType().New()
 	h.Write(data)
 	digest = h.Sum(nil)
-	sig, err = k.key.Sign(rand.Reader, digest, k.details.GetHashType())
+	if c, ok := k.key.(provenance.ContextSigner); ok {
+		sig, err = c.SignContext(ctx, rand.Reader, digest, k.details.GetHashType())
+	} else {
+		sig, err = k.key.Sign(rand.Reader, digest, k.details.GetHashType())
+	}
 	return sig, digest, err
 }
