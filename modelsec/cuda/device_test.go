@@ -149,7 +149,7 @@ func TestUnknownErrorsAreErrors(t *testing.T) {
 	f := newFake(t)
 	f.fail("cuStreamCreate", 1, 4242, false)
 	_, err := cuda.Open(f.small())
-	if want := "cuda: cuStreamCreate: unknown error (4242): unknown error"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "cuStreamCreate: unknown error (4242): unknown error"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v", err)
 	}
 	f.nothingLeft(t)

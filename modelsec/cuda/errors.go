@@ -37,7 +37,7 @@ type Error struct {
 
 // Error says all of it in one line.
 func (e *Error) Error() string {
-	return fmt.Sprintf("cuda: %s: %s (%d): %s", e.Call, e.Name, e.Code, e.Text)
+	return fmt.Sprintf("%s: %s (%d): %s", e.Call, e.Name, e.Code, e.Text)
 }
 
 // Is reports that target is ErrOutOfMemory and this is about memory.

@@ -85,12 +85,13 @@ func (d *Device) Load(ctx context.Context, m *modelsec.Model, want []modelsec.Te
 		return nil, err
 	}
 	defer release()
+	// What is not of the model is refused before any memory is taken.
+	if _, _, err = m.Cost(ctx, want); err != nil {
+		return nil, err
+	}
 	if want == nil {
 		if want, err = m.Tensors(ctx); err != nil {
 			return nil, err
-		}
-		if len(want) == 0 {
-			return nil, fmt.Errorf("cuda: %w: the model has no .safetensors and no .gguf files", modelsec.ErrConfig)
 		}
 	}
 	tensors, size, err := layout(want)

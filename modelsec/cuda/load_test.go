@@ -317,13 +317,14 @@ func TestLoadRefusesTensorsThatAreNotThere(t *testing.T) {
 	list := must(m.Tensors(t.Context()))
 	embed := list[slices.IndexFunc(list, func(x modelsec.Tensor) bool { return x.Name == "embed" })]
 	for name, change := range map[string]func(x *modelsec.Tensor){
-		"negative size":  func(x *modelsec.Tensor) { x.Size = -1 },
-		"overflow":       func(x *modelsec.Tensor) { x.Size = 1<<63 - 1 },
-		"no shape":       func(x *modelsec.Tensor) { x.Shape = nil },
-		"another shape":  func(x *modelsec.Tensor) { x.Shape = []int64{1 << 40, 700} },
-		"too many bytes": func(x *modelsec.Tensor) { x.Size++ },
-		"unknown file":   func(x *modelsec.Tensor) { x.File = "other.safetensors" },
-		"behind the end": func(x *modelsec.Tensor) { x.Offset = 1 << 40 },
+		"negative size":            func(x *modelsec.Tensor) { x.Size = -1 },
+		"overflow":                 func(x *modelsec.Tensor) { x.Size = 1<<63 - 1 },
+		"no shape":                 func(x *modelsec.Tensor) { x.Shape = nil },
+		"another shape":            func(x *modelsec.Tensor) { x.Shape = []int64{1 << 40, 700} },
+		"too many bytes":           func(x *modelsec.Tensor) { x.Size++ },
+		"empty of an unknown file": func(x *modelsec.Tensor) { x.File, x.Size = "other.safetensors", 0 },
+		"unknown file":             func(x *modelsec.Tensor) { x.File = "other.safetensors" },
+		"behind the end":           func(x *modelsec.Tensor) { x.Offset = 1 << 40 },
 		"none of a model": func(x *modelsec.Tensor) {
 			*x = modelsec.Tensor{Name: "x", File: x.File, Shape: []int64{4 * mib}, Size: 4 * mib}
 		},
@@ -333,6 +334,9 @@ func TestLoadRefusesTensorsThatAreNotThere(t *testing.T) {
 			change(&x)
 			if _, err := d.Load(t.Context(), m, []modelsec.Tensor{x}); !errors.Is(err, modelsec.ErrConfig) {
 				t.Errorf("got %v", err)
+			}
+			if f.calls("cuMemAlloc_v2") != 0 {
+				t.Error("memory was taken for it")
 			}
 		})
 	}

@@ -50,7 +50,7 @@ func (b batch) offsets() iter.Seq2[int64, piece] {
 // layout says where tensors lie on the device: in the order asked for.
 func layout(want []modelsec.Tensor) (placed []Tensor, size int64, err error) {
 	for _, t := range want {
-		if t.Size < 0 || t.Size > math.MaxInt64-size-alignment {
+		if t.Size > math.MaxInt64-size-alignment {
 			return nil, 0, fmt.Errorf("cuda: %w: a tensor of %d bytes after %d", modelsec.ErrConfig, t.Size, size)
 		}
 		placed = append(placed, Tensor{Tensor: t, at: size})
@@ -90,8 +90,7 @@ func batches(placed []Tensor, slot int64) ([]batch, error) {
 }
 
 // consistent refuses a tensor that would be cut into more or less than it has.
-// The fields of Tensor are the caller's to change; whether they lie in the file
-// LoadTensors checks.
+// The fields of Tensor are the caller's to change.
 func consistent(t modelsec.Tensor, slot int64) error {
 	if t.Size <= slot {
 		return nil
