@@ -32,6 +32,7 @@ type artifact struct {
 
 	policy    provenance.Policy
 	rule      provenance.Rule
+	grantRule provenance.GrantRule
 	verifiers []provenance.Verifier
 	report    *provenance.Report
 
@@ -161,6 +162,11 @@ func (a *artifact) judge(ctx context.Context, p provenance.Policy) error {
 	}
 	if a.report, err = a.evaluate(ctx, &evidence); err != nil || a.depth > 0 || a.walk.keep {
 		return err
+	}
+	if a.report.Allowed {
+		if a.grantRule, err = p.GrantRule(evidence); err != nil {
+			return err
+		}
 	}
 	return a.floor(ctx, evidence)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/modelsec"
 	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/registry"
@@ -185,4 +186,48 @@ func TestPublishDenialsNeedsATag(t *testing.T) {
 	refused(t, err, modelsec.ErrConfig)
 	_, err = w.client().PublishDenials(t.Context(), denialSource, w.security.signer, provenance.DenialList{Name: "acme"})
 	refused(t, err, provenance.ErrFormat)
+}
+
+// TestGrantsOfADeniedSignerAreNotBelieved: whoever stole the key of a grant
+// signer makes no key service work, and gives nobody files by names of his own.
+func TestGrantsOfADeniedSignerAreNotBelieved(t *testing.T) {
+	w, granter := newWatched(t), newParty(t)
+	w.rules.Rules[0].GrantSigners = []provenance.Principal{granter.principal(t)}
+	w.publish(t, w.list(1))
+	w.pushBound(t, tagged)
+	if _, err := w.client().Grant(t.Context(), tagged, w.rules, w.recipients(), &modelsec.GrantOptions{Signer: granter.signer}); err != nil {
+		t.Fatal(err)
+	}
+	remote := &service{Identity: w.identity}
+	c := w.client()
+	c.Identities = []encrypt.Identity{remote}
+	for i, denied := range []*party{newParty(t), granter} {
+		w.publish(t, w.list(2+uint64(i), provenance.Denial{Key: must(provenance.KeyID(denied.key.Public()))}))
+		m, err := c.Open(t.Context(), tagged, w.rules)
+		if denied == granter {
+			refused(t, err, modelsec.ErrNoKey)
+		} else if err != nil {
+			t.Fatal(err)
+		} else {
+			m.Close()
+		}
+		reviewed, err := c.Review(t.Context(), tagged, &modelsec.ReviewOptions{Policy: &w.rules})
+		if err != nil || reviewed[0].Err != nil || len(reviewed[0].Grants) == 0 {
+			t.Fatal(reviewed, err)
+		}
+		for _, g := range reviewed[0].Grants {
+			if g.Vouched && denied == granter {
+				t.Errorf("vouched for by a signer who is denied: %+v", g)
+			}
+		}
+	}
+	if n := remote.calls.Load(); n != 1 {
+		t.Errorf("the service was called %d times", n)
+	}
+	// Without the list nobody knows who is denied.
+	w.clock = w.clock.Add(48 * time.Hour)
+	reviewed, err := c.Review(t.Context(), tagged, &modelsec.ReviewOptions{Policy: &w.rules})
+	if err != nil || reviewed[0].Err == nil {
+		t.Errorf("reviewed without a list in force: %+v, %v", reviewed, err)
+	}
 }

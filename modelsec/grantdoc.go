@@ -171,7 +171,7 @@ func (a *artifact) signedGrant(ctx context.Context, r *grantRecord) bool {
 		return false
 	}
 	for _, v := range a.verifiers {
-		if got, err := v.Verify(ctx, r.bundle); err == nil && a.rule.VerifyGrant(*got, a.desc.Digest, r.document) == nil {
+		if got, err := v.Verify(ctx, r.bundle); err == nil && a.grantRule.Verify(*got, r.document) == nil {
 			return true
 		}
 	}

@@ -75,11 +75,14 @@ func (c *Client) reviewVersion(ctx context.Context, op *operation, o *ReviewOpti
 		return err
 	}
 	out.Encrypted = true
+	var unheard error
 	if o.Policy != nil {
 		if a.rule, err = o.Policy.Rule(a.ref.Name); err != nil {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
-		a.verifiers = c.verifiersOf(a.rule)
+		a.policy, a.verifiers = *o.Policy, c.verifiersOf(a.rule)
+		// Where it is not known who is denied, nobody vouches for anything.
+		unheard = a.hearGrantSigners(ctx)
 	}
 	b, err := a.grantBinding(ctx)
 	if err != nil {
@@ -89,7 +92,7 @@ func (c *Client) reviewVersion(ctx context.Context, op *operation, o *ReviewOpti
 	for name, key := range o.Known {
 		names[key.KeyID(b)] = name
 	}
-	return a.allGrants(ctx, b, func(r *grantRecord) {
+	err = a.allGrants(ctx, b, func(r *grantRecord) {
 		vouched := o.Policy != nil && a.signedGrant(ctx, r)
 		for _, s := range r.doc.Recipients {
 			e := newGrantEntry(r, s)
@@ -97,4 +100,19 @@ func (c *Client) reviewVersion(ctx context.Context, op *operation, o *ReviewOpti
 			out.Grants = append(out.Grants, e)
 		}
 	})
+	return join(err, unheard)
+}
+
+// hearGrantSigners learns whose word on grants counts, without a judgement of
+// the artifact: from the denial lists at their sources and of the caller.
+func (a *artifact) hearGrantSigners(ctx context.Context) (err error) {
+	a.walk = newWalk(a.policy, false)
+	denials := a.fetchLists(ctx).proven
+	for _, b := range a.c.Bundles {
+		if got, err := a.prove(ctx, b); err == nil && got.Statement.PredicateType == provenance.PredicateDenials {
+			denials = append(denials, *got)
+		}
+	}
+	a.grantRule, err = a.policy.GrantRule(provenance.Evidence{Reference: a.ref.Name, Manifest: a.desc.Digest, Now: a.c.now(), Denials: denials})
+	return err
 }

@@ -6,8 +6,6 @@ package provenance
 import (
 	"crypto"
 	"slices"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // everyone is all whose signatures a caller must verify to judge the rule.
@@ -68,33 +66,6 @@ func issuersOf(list []Principal) []string {
 		}
 	}
 	return issuers
-}
-
-// VerifyGrant reports whether v vouches for the grant document of a manifest:
-// signed by a grant signer, about this manifest and these bytes (FORMAT.md §8.5).
-func (r Rule) VerifyGrant(v Verified, manifest, document digest.Digest) error {
-	if len(v.Subjects) != 1 || v.Subjects[0] != manifest {
-		return formatError("grant statement is not about %s alone", manifest)
-	}
-	named, err := ParseGrant(v.Statement)
-	if err != nil {
-		return err
-	}
-	if named != document {
-		return formatError("grant statement vouches for %s, not for the document %s", named, document)
-	}
-	allowed := r.GrantSigners
-	if len(allowed) == 0 {
-		allowed = r.signers()
-	}
-	signer, err := v.Signer.party()
-	if err != nil {
-		return err
-	}
-	if p, ok := signer.among(allowed); ok && p.check() == nil {
-		return nil
-	}
-	return formatError("grant is signed by %s, who is none of the %d grant signers of the policy", v.Signer, len(allowed))
 }
 
 // signers lists the signers of all requirements, each once.

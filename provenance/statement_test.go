@@ -4,6 +4,7 @@
 package provenance_test
 
 import (
+	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -178,32 +179,61 @@ func TestGrantStatementNamesOneDocument(t *testing.T) {
 }
 
 // TestK14OnlyGrantSignersVouchForGrants, and only for the bytes and the manifest
-// at hand.
+// at hand, while their signatures count.
 func TestK14OnlyGrantSignersVouchForGrants(t *testing.T) {
 	s := plainScene(t)
 	signer, document := s.in.Statements[0].Signer, digest.FromString("grant")
-	rule := must[provenance.Rule](t)(s.policy.Rule(repository))
+	rule := must[provenance.GrantRule](t)(s.policy.GrantRule(s.in))
 	good := verified(signer, must[provenance.Statement](t)(provenance.NewGrant(document)))
-	if err := rule.VerifyGrant(good, manifest, document); err != nil {
+	if err := rule.Verify(good, document); err != nil {
 		t.Error(err)
 	}
+	elsewhere := s.in
+	elsewhere.Manifest = digest.FromString("other")
 	outsider := good
 	outsider.Signer = keyPrincipal(t, "signer")
 	twice := good
 	twice.Subjects = []digest.Digest{manifest, manifest}
 	other := good
 	other.Statement = cosignStatement()
+	ended := s.policy
+	signer.NotAfter = now
+	ended.Rules = []provenance.Rule{{Repositories: []string{"*"}, Require: s.policy.Rules[0].Require, GrantSigners: []provenance.Principal{signer}}}
+	ended.Rules[0].Require = []provenance.Requirement{{Signers: []provenance.Principal{keyPrincipal(t, "publisher")}}}
 	for name, err := range map[string]error{
-		"another manifest": rule.VerifyGrant(good, digest.FromString("other"), document),
-		"another document": rule.VerifyGrant(good, manifest, digest.FromString("other")),
-		"another signer":   rule.VerifyGrant(outsider, manifest, document),
-		"two subjects":     rule.VerifyGrant(twice, manifest, document),
-		"another type":     rule.VerifyGrant(other, manifest, document),
-		"no rule":          provenance.Rule{}.VerifyGrant(good, manifest, document),
-		"no signer":        rule.VerifyGrant(provenance.Verified{Statement: good.Statement, Subjects: good.Subjects}, manifest, document),
+		"another manifest": must[provenance.GrantRule](t)(s.policy.GrantRule(elsewhere)).Verify(good, document),
+		"another document": rule.Verify(good, digest.FromString("other")),
+		"another signer":   rule.Verify(outsider, document),
+		"two subjects":     rule.Verify(twice, document),
+		"another type":     rule.Verify(other, document),
+		"no rule":          provenance.GrantRule{}.Verify(good, document),
+		"no signer":        rule.Verify(provenance.Verified{Statement: good.Statement, Subjects: good.Subjects}, document),
+		"after his time":   must[provenance.GrantRule](t)(ended.GrantRule(s.in)).Verify(good, document),
 	} {
 		if err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// TestK29GrantsOfADeniedSignerCountForNothing, and none counts without the list.
+func TestK29GrantsOfADeniedSignerCountForNothing(t *testing.T) {
+	s := plainScene(t)
+	signer, security, document := s.in.Statements[0].Signer, keyPrincipal(t, "security"), digest.FromString("grant")
+	s.policy.Denials = []provenance.DenialSource{{Name: "acme", Signers: []provenance.Principal{security}}}
+	if _, err := s.policy.GrantRule(s.in); !errors.Is(err, provenance.ErrPolicy) {
+		t.Errorf("without a list in force: got %v, want ErrPolicy", err)
+	}
+	grant := verified(signer, must[provenance.Statement](t)(provenance.NewGrant(document)))
+	for _, denied := range []provenance.Principal{keyPrincipal(t, "somebody"), signer} {
+		pub := must[crypto.PublicKey](t)(provenance.ParsePublicKey([]byte(denied.Key)))
+		list := provenance.DenialList{Name: "acme", Issued: now, Expires: now.Add(time.Hour), Entries: []provenance.Denial{{Key: must[string](t)(provenance.KeyID(pub))}}}
+		v := verified(security, must[provenance.Statement](t)(provenance.NewDenials(list)))
+		v.Subjects = []digest.Digest{list.Subject()}
+		s.in.Denials = []provenance.Verified{v}
+		rule := must[provenance.GrantRule](t)(s.policy.GrantRule(s.in))
+		if err := rule.Verify(grant, document); (err != nil) != (denied == signer) {
+			t.Errorf("%s is denied: got %v", denied, err)
 		}
 	}
 }
