@@ -101,7 +101,11 @@ func attributes(list, separator string, seen map[string]bool, set func(name, val
 	for a := range strings.SplitSeq(list, separator) {
 		name, encoded, ok := strings.Cut(a, "=")
 		value, err := url.PathUnescape(encoded)
-		if !ok || err != nil || value == "" {
+		if !ok {
+			// The rest of a PIN, maybe, whose & was not written as %26.
+			return errors.New("an attribute has no value")
+		}
+		if err != nil || value == "" {
 			return fmt.Errorf("attribute %.40q has no value that can be read", name)
 		}
 		if seen[name] {

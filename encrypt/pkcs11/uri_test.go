@@ -44,6 +44,11 @@ func TestParseURI(t *testing.T) {
 			t.Errorf("%s: %+v", uri, c)
 		}
 	}
+	for _, uri := range []string{"pkcs11:token=T;object=k?pin-value=12&2468", "pkcs11:token=T;object=k?pin-value=2468%zz"} {
+		if _, err := key.ParseURI(uri); err == nil || strings.Contains(err.Error(), "2468") {
+			t.Errorf("%s: error %v, want one without the PIN", uri, err)
+		}
+	}
 	t.Setenv("PKCS11_PIN", "")
 	if c, err := key.ParseURI("pkcs11:token=T;object=k"); err != nil || c.PIN != nil {
 		t.Errorf("a login without a PIN: error %v", err)

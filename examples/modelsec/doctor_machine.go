@@ -61,7 +61,7 @@ func (x *examination) keys(ctx context.Context, o doctorFlags) {
 	for _, path := range o.identities.keys {
 		if keyuri.Is(path) {
 			_, err := openKey(ctx, path)
-			x.file("identity", path, "a key that its helper knows", err)
+			x.file("identity", keyName(path), "a key that its helper knows", err)
 			continue
 		}
 		text, err := readKeyFile(path)

@@ -66,19 +66,25 @@ func loadRecipient(ctx context.Context, name string) (encrypt.Recipient, error) 
 func openKey(ctx context.Context, uri string) (keyuri.Key, error) {
 	k, err := keyuri.Open(ctx, uri)
 	if missing, ok := errors.AsType[*keyuri.MissingHelperError](err); ok {
-		f := usagef("%s: no program %s in PATH", uri, missing.Program)
+		f := usagef("%s: no program %s in PATH", keyName(uri), missing.Program)
 		if missing.Install != "" {
 			f.hinted("in a clone of modelsec-go: %s", missing.Install)
 		}
 		return nil, f
 	}
 	if err != nil && !isAny(err, encrypt.ErrDenied, encrypt.ErrDisabled, encrypt.ErrThrottled, encrypt.ErrUnavailable) && ctx.Err() == nil {
-		return nil, usagef("%s: %w", uri, err)
+		return nil, usagef("%s: %w", keyName(uri), err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", uri, err)
+		return nil, fmt.Errorf("%s: %w", keyName(uri), err)
 	}
 	return k, nil
+}
+
+// keyName is a URI without its parameters, one of which may be a PIN.
+func keyName(uri string) string {
+	name, _, _ := strings.Cut(uri, "?")
+	return name
 }
 
 // identityFlags are the flags by which a verb opens a model.
