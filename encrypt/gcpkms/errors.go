@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -27,9 +28,22 @@ func (k *Key) failure(permission string, err, invalid error) error {
 		return fmt.Errorf("gcpkms: %s: %w: %w", what, encrypt.ErrUnavailable, context.DeadlineExceeded)
 	case code == codes.InvalidArgument && invalid != nil:
 		return invalid
+	case noToken.MatchString(status.Convert(err).Message()):
+		kind := encrypt.ErrUnavailable
+		if refusedToken.MatchString(status.Convert(err).Message()) {
+			kind = encrypt.ErrDenied
+		}
+		return fmt.Errorf("gcpkms: %s: %w: no token", what, kind)
 	}
 	return fmt.Errorf("gcpkms: %s: %w: the service answered %v", what, kindOf(code), code)
 }
+
+// gRPC has one code for a service that refuses a token and for none to show it,
+// and makes the reason text.
+var (
+	noToken      = regexp.MustCompile(`^transport: per-RPC creds failed`)
+	refusedToken = regexp.MustCompile(`cannot fetch token: 40[013]\b`)
+)
 
 // errAnswer is what an answer means that has no meaning of its own.
 var errAnswer = errors.New("not done")

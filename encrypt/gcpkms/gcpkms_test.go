@@ -89,6 +89,41 @@ func TestSuite(t *testing.T) {
 	})
 }
 
+// TestTokenThatCannotBeHad: where nobody answers about credentials, the same
+// call may succeed later. Where they are refused, it will not.
+func TestTokenThatCannotBeHad(t *testing.T) {
+	for text, want := range map[string]error{
+		"dial tcp 169.254.169.254:80: connect: connection refused":                   encrypt.ErrUnavailable,
+		"auth: cannot fetch token: 503\nResponse: try again":                         encrypt.ErrUnavailable,
+		"auth: cannot fetch token: 429\nResponse: too many":                          encrypt.ErrUnavailable,
+		"auth: cannot fetch token: 400\nResponse: {\"error\":\"invalid_grant\"}":     encrypt.ErrDenied,
+		"oauth2: cannot fetch token: 401 Unauthorized\nResponse: {\"error\":\"no\"}": encrypt.ErrDenied,
+	} {
+		s, address := service(t)
+		k, err := gcpkms.New(t.Context(), "gcpkms://"+keyName+"?endpoint="+address, &gcpkms.Options{Client: []option.ClientOption{
+			option.WithoutAuthentication(),
+			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+			option.WithGRPCDialOption(grpc.WithPerRPCCredentials(noToken{errors.New(text)})),
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, b := encrypttest.NewBinding(t)
+		if _, err := k.Wrap(t.Context(), make([]byte, 128), b); !errors.Is(err, want) || s.Requests() != 0 {
+			t.Errorf("%s: error %v, want %v", text, err, want)
+		}
+		k.Close()
+	}
+}
+
+type noToken struct{ err error }
+
+func (n noToken) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return nil, n.err
+}
+
+func (noToken) RequireTransportSecurity() bool { return false }
+
 func TestOldVersionsStillOpen(t *testing.T) {
 	s, address := service(t)
 	k := open(t, s, address, keyName)
