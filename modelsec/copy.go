@@ -154,17 +154,19 @@ func (p *copier) blob(ctx context.Context, d ocispec.Descriptor, layer int) erro
 	if p.content != nil {
 		size = p.content.maxStored()
 	}
-	if err := p.c.budget.borrow(ctx, size); err != nil {
-		return err
-	}
-	defer p.c.budget.repay(size)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// A push too has its writer before its memory, and its memory before a
+	// reader: in one order, nobody waits for who waits for him.
 	w, err := p.dst.Create(ctx, d.Size)
 	if err != nil {
 		return err
 	}
 	defer w.Close()
+	if err := p.c.budget.borrow(ctx, size); err != nil {
+		return err
+	}
+	defer p.c.budget.repay(size)
 	in := openBlob(ctx, p.store, d)
 	defer in.Close()
 	h := digest.New()

@@ -7,9 +7,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -55,6 +58,33 @@ func TestCopyIsTheArtifact(t *testing.T) {
 				}
 				sameFiles(t, dest, src)
 			})
+		}
+	}
+}
+
+// TestCopyWithinARegistryNeedsOneConnection where that mounts nothing: each blob
+// is read and written at a time.
+func TestCopyWithinARegistryNeedsOneConnection(t *testing.T) {
+	p := newParty(t)
+	server := ociserver.New()
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("mount") {
+			r.URL.RawQuery = ""
+		}
+		server.ServeHTTP(w, r)
+	}))
+	t.Cleanup(h.Close)
+	host := strings.TrimPrefix(h.URL, "http://")
+	for name, options := range p.profiles() {
+		for connections := range 3 {
+			from, to := fmt.Sprintf("%s/%s/from%d:v3", host, name, connections), fmt.Sprintf("%s/%s/to%d:v3", host, name, connections)
+			d := push(t, p.client(remote()), from, large(), options())
+			r := remote()
+			r.Connections = connections + 1
+			got, err := p.client(r).Copy(t.Context(), to, from, nil)
+			if err != nil || got.Digest != d.Digest {
+				t.Errorf("%s, %d connections: %s, %v", name, r.Connections, got.Digest, err)
+			}
 		}
 	}
 }

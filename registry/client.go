@@ -34,8 +34,9 @@ type Client struct {
 
 	// Connections bounds the open connections to one host. Every reader from
 	// Fetch and every BlobWriter holds one until it is closed, and further
-	// operations wait, for as long as their contexts let them: who reads and
-	// writes one host at a time needs two for each blob. 0: 16.
+	// operations wait, for as long as their contexts let them. Writers leave one
+	// to readers, and have one of their own where it is 1: who creates a writer
+	// before it fetches what to write never waits for itself. 0: 16.
 	Connections int
 
 	mu        sync.Mutex

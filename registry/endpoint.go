@@ -41,10 +41,12 @@ type endpoint struct {
 	// seconds, nor be taken for stalled. nil: the caller's transport bounds.
 	slots chan struct{}
 
-	// listing holds one token while a listing of referrers changes: ours would
-	// undo each other otherwise, under a tag always, with the API on registries
-	// that rewrite the listing without a lock.
-	listing chan struct{}
+	// writers has room for one less, but for one. Who writes what it reads here
+	// holds two connections; as long as the writer comes first, and one
+	// connection is for readers, nobody waits for who waits for him.
+	writers chan struct{}
+
+	listings listings
 }
 
 func defaultScheme(host string, h Host) string {
@@ -60,36 +62,46 @@ func newEndpoint(scheme, host string, h Host, connections int, credentials func(
 		// The one registry whose name is not its address.
 		base.Host = "registry-1.docker.io"
 	}
-	routes := newRoutes(base, h, connections)
-	e := &endpoint{host: host, base: base, auth: newAuthorizer(routes, host, credentials), profile: profileOf(host, h.Upload), listing: make(chan struct{}, 1)}
+	// One connection cannot read and write: a writer then has another.
+	routes := newRoutes(base, h, max(connections, 2))
+	e := &endpoint{host: host, base: base, auth: newAuthorizer(routes, host, credentials), profile: profileOf(host, h.Upload)}
 	if h.Transport == nil {
 		e.slots = make(chan struct{}, connections)
+		e.writers = make(chan struct{}, max(connections-1, 1))
 	}
 	return e
 }
 
 // slot waits until there may be one more request, and returns what ends it.
 func (e *endpoint) slot(ctx context.Context) (release func(), err error) {
-	if e.slots == nil {
+	return take(ctx, e.slots)
+}
+
+// writer waits until there may be one more BlobWriter, and returns what ends
+// it. Until then its requests have a slot.
+func (e *endpoint) writer(ctx context.Context) (release func(), err error) {
+	done, err := take(ctx, e.writers)
+	if err != nil || cap(e.slots) <= 1 {
+		return done, err
+	}
+	slot, err := take(ctx, e.slots)
+	if err != nil {
+		done()
+		return nil, err
+	}
+	return func() { slot(); done() }, nil
+}
+
+func take(ctx context.Context, room chan struct{}) (release func(), err error) {
+	if room == nil {
 		return func() {}, ctx.Err()
 	}
 	select {
-	case e.slots <- struct{}{}:
-		return sync.OnceFunc(func() { <-e.slots }), nil
+	case room <- struct{}{}:
+		return sync.OnceFunc(func() { <-room }), nil
 	case <-ctx.Done():
 		return nil, plainError(ctx, ctx.Err())
 	}
-}
-
-// changeListing runs change while no other change to a listing is under way.
-func (e *endpoint) changeListing(ctx context.Context, change func() error) error {
-	select {
-	case e.listing <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	defer func() { <-e.listing }()
-	return change()
 }
 
 func isLoopback(host string) bool {
@@ -111,6 +123,7 @@ type call struct {
 	scopes   []string          // access asked for
 	attempts int               // at most, when failures pass with time; 0: maxAttempts
 	patience time.Duration     // for the head of the reply; 0: stallTimeout
+	held     bool              // the caller has a slot
 }
 
 // do sends c until it gets a reply that time will not change. The reply may
@@ -177,10 +190,12 @@ func (e *endpoint) attempt(ctx context.Context, c call) (*http.Response, error) 
 	if c.patience == 0 {
 		c.patience = stallTimeout
 	}
-	release, err := e.slot(ctx)
-	if err != nil {
-		cancel(nil)
-		return nil, err
+	release := func() {}
+	if !c.held {
+		if release, err = e.slot(ctx); err != nil {
+			cancel(nil)
+			return nil, err
+		}
 	}
 	patience := newPatience(c.patience, cancel)
 	if c.content != nil {

@@ -43,7 +43,7 @@ func (r *remote) Mount(ctx context.Context, d ocispec.Descriptor, fromRepository
 	case http.StatusAccepted:
 		resp.Body.Close()
 		if session, err := r.location(resp); err == nil {
-			r.abandon(ctx, session)
+			r.abandon(ctx, session, false)
 		}
 		return false, nil
 	}

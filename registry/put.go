@@ -52,7 +52,7 @@ func (r *remote) Put(ctx context.Context, d ocispec.Descriptor, content io.Reade
 		return r.fail(op, ref, fmt.Errorf("%w: %d bytes are more than this registry is known to take at once", ErrUploadForm, d.Size))
 	}
 	for attempt := 1; ; attempt++ {
-		session, _, err := r.begin(ctx, op, ref)
+		session, _, err := r.begin(ctx, op, ref, false)
 		if err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (r *remote) Put(ctx context.Context, d ocispec.Descriptor, content io.Reade
 		if err == nil {
 			return nil
 		}
-		r.abandon(ctx, session)
+		r.abandon(ctx, session, false)
 		var e *Error
 		if attempt == maxAttempts || ctx.Err() != nil || !errors.As(err, &e) || !e.Temporary() {
 			return err
@@ -123,10 +123,10 @@ func (r *remote) refusedForm(op, reference string, form UploadForm, resp *http.R
 
 // abandon ends an upload session. The registry discards abandoned sessions in
 // time; this only helps it, also after the caller's context has ended.
-func (r *remote) abandon(ctx context.Context, session *url.URL) {
+func (r *remote) abandon(ctx context.Context, session *url.URL, held bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
-	resp, err := r.do(ctx, call{method: http.MethodDelete, url: session, scopes: r.scopes(scopePush), attempts: 1})
+	resp, err := r.do(ctx, call{method: http.MethodDelete, url: session, scopes: r.scopes(scopePush), attempts: 1, held: held})
 	if err == nil {
 		resp.Body.Close()
 	}

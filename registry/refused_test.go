@@ -6,10 +6,14 @@ package registry_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/modelsec/modelsec-go/internal/ociserver"
 	"github.com/modelsec/modelsec-go/registry"
@@ -79,4 +83,41 @@ func TestWaitForAConnectionEndsWithTheContext(t *testing.T) {
 	if _, err := read(t, s, d, 0, d.Size); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestWritersLeaveAConnectionToReaders: whoever creates a writer before he
+// fetches what to write gets on, however few connections there are and however
+// many do so at once.
+func TestWritersLeaveAConnectionToReaders(t *testing.T) {
+	for _, connections := range []int{1, 2, 3} {
+		c := &registry.Client{Credentials: anonymous, Connections: connections}
+		s := open(t, c, serve(t, ociserver.New())+"/team/model")
+		d := pushBlob(t, s, pattern(1<<20))
+		var copies sync.WaitGroup
+		for range 3 * connections {
+			copies.Go(func() {
+				if err := copyBlob(t.Context(), s, d); err != nil {
+					t.Errorf("with %d connections: %v", connections, err)
+				}
+			})
+		}
+		copies.Wait()
+	}
+}
+
+func copyBlob(ctx context.Context, s registry.WriteStore, d ocispec.Descriptor) error {
+	w, err := s.Create(ctx, d.Size)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	r, err := s.Fetch(ctx, d, 0, d.Size)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if _, err := io.Copy(w, r); err != nil {
+		return err
+	}
+	return w.Commit(ctx, d.Digest)
 }

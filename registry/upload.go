@@ -20,24 +20,30 @@ import (
 
 // Create begins an upload in the one form with the digest last that every
 // registry takes: POST, a single streaming PATCH without Content-Range, PUT.
-// The PATCH starts with the first Write, and holds a connection from then on.
-// A connection that takes no bytes for 30 seconds ends it with [ErrStalled].
+// The PATCH starts with the first Write. A connection that takes no bytes for 30 seconds ends it with [ErrStalled].
 func (r *remote) Create(ctx context.Context, _ int64) (BlobWriter, error) {
-	session, token, err := r.begin(ctx, "create", "")
+	release, err := r.endpoint.writer(ctx)
 	if err != nil {
+		return nil, r.fail("create", "", err)
+	}
+	session, token, err := r.begin(ctx, "create", "", true)
+	if err != nil {
+		release()
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	return &remoteWriter{store: r, ctx: ctx, cancel: cancel, session: session, token: token}, nil
+	return &remoteWriter{store: r, ctx: ctx, cancel: cancel, release: release, session: session, token: token}, nil
 }
 
-// begin opens an upload session. token is the Authorization it was opened with.
-func (r *remote) begin(ctx context.Context, op, reference string) (session *url.URL, token string, err error) {
+// begin opens an upload session, in a slot of its own unless the caller has
+// one. token is the Authorization it was opened with.
+func (r *remote) begin(ctx context.Context, op, reference string, held bool) (session *url.URL, token string, err error) {
 	r.written.Store(true)
 	resp, err := r.do(ctx, call{
 		method: http.MethodPost,
 		url:    r.at("blobs", "uploads/"),
 		scopes: r.scopes(scopePush),
+		held:   held,
 	})
 	if err != nil {
 		return nil, "", r.fail(op, reference, err)
@@ -70,6 +76,7 @@ type remoteWriter struct {
 	store   *remote
 	ctx     context.Context // of Create, which governs the upload
 	cancel  context.CancelCauseFunc
+	release func() // of the connection, which all requests of the upload have
 	session *url.URL
 	token   string // Authorization of the POST: a streamed body cannot be sent twice
 	written int64
@@ -200,6 +207,7 @@ func (w *remoteWriter) Commit(ctx context.Context, d digest.Digest) error {
 		// Whether a commit that failed half-way happened cannot be known.
 		attempts: 1,
 		patience: commitTimeout,
+		held:     true,
 	})
 	if err != nil {
 		return w.store.fail("commit", ref, err)
@@ -216,6 +224,7 @@ func (w *remoteWriter) Commit(ctx context.Context, d digest.Digest) error {
 	}
 	w.session = nil
 	w.cancel(nil)
+	w.release()
 	return nil
 }
 
@@ -263,6 +272,7 @@ func checkReceived(extent string, written int64) error {
 }
 
 func (w *remoteWriter) Close() error {
+	defer w.release()
 	w.closed = true
 	if w.result != nil {
 		w.cancel(context.Canceled)
@@ -277,6 +287,6 @@ func (w *remoteWriter) Close() error {
 	if session == nil {
 		return nil
 	}
-	w.store.abandon(w.ctx, session)
+	w.store.abandon(w.ctx, session, true)
 	return nil
 }
