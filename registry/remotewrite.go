@@ -20,7 +20,7 @@ func (r *remote) PushManifest(ctx context.Context, mediaType string, b []byte) (
 		return ocispec.Descriptor{}, r.fail(op, "", err)
 	}
 	if m.Subject != nil {
-		err = r.endpoint.changeListing(ctx, func() error { return r.putReferrer(ctx, m, d, b) })
+		err = r.changeListing(ctx, m.Subject.Digest, func() error { return r.putReferrer(ctx, m, d, b) })
 	} else {
 		_, err = r.putManifest(ctx, d, b, d.Digest.String())
 	}
@@ -28,6 +28,12 @@ func (r *remote) PushManifest(ctx context.Context, mediaType string, b []byte) (
 		return ocispec.Descriptor{}, r.wrap(op, d.Digest.String(), err)
 	}
 	return d, nil
+}
+
+// changeListing runs change while no other change to the listing of subject is
+// under way.
+func (r *remote) changeListing(ctx context.Context, subject digest.Digest, change func() error) error {
+	return r.endpoint.listings.change(ctx, r.repository+"@"+subject.String(), change)
 }
 
 // putReferrer stores b and sees to it that its subject lists it.
@@ -102,7 +108,7 @@ func (r *remote) Delete(ctx context.Context, d ocispec.Descriptor) error {
 			return r.fail("delete", ref, err)
 		}
 		if m.Subject != nil {
-			err := r.endpoint.changeListing(ctx, func() error { return r.unlistReferrer(ctx, m, d) })
+			err := r.changeListing(ctx, m.Subject.Digest, func() error { return r.unlistReferrer(ctx, m, d) })
 			if err != nil {
 				return r.wrap("delete", ref, fmt.Errorf("removing it from the listing of its subject: %w", err))
 			}
