@@ -1,18 +1,23 @@
 // Copyright The modelsec Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pkcs11 wraps the keys of models with an AES key that never leaves a
-// hardware security module, by way of its PKCS#11 library.
+// Package pkcs11 uses keys that never leave a hardware security module, by way of
+// its PKCS#11 library: a [Key] wraps the keys of models, a [Signer] signs what is
+// said about them.
 //
 // A [Key] is a secret key of 256 bits in a token that is sensitive and not
 // extractable; others are refused. It wraps and unwraps with CKM_AES_GCM: the 128
 // bytes of a grant (FORMAT.md §8.2) with their context as associated data, under a
 // random nonce, of which 2^32 are enough for as many grants.
 //
+// A Signer is a private key for ECDSA (P-256, P-384, P-521) or Ed25519, sensitive
+// and not extractable as well, whose public key is an object of the same name in
+// the token. It is a crypto.Signer, as provenance.KeySigner takes.
+//
 // The library is native code in this process and is trusted like it. It is
 // loaded once for each path, on first use; sessions are kept, at most
-// Config.Sessions for a Key, and one of them logs in for all. When the token was
-// away, or somebody logged out, the Key starts over once within the call. A PIN
+// Config.Sessions for a Key or Signer, and one of them logs in for all. When the token was
+// away, or somebody logged out, it starts over once within the call. A PIN
 // that the token refused is not tried again: tokens lock after a few.
 //
 // PKCS#11 cannot be interrupted. A call whose context ends returns, and what it
@@ -128,3 +133,12 @@ func (k *Key) Format(f fmt.State, _ rune) { io.WriteString(f, k.config.name()) }
 
 // MarshalText returns the name.
 func (k *Key) MarshalText() ([]byte, error) { return []byte(k.config.name()), nil }
+
+// String returns the name of the key and its token.
+func (s *Signer) String() string { return s.config.name() }
+
+// Format writes the name for every verb, and so never a PIN.
+func (s *Signer) Format(f fmt.State, _ rune) { io.WriteString(f, s.config.name()) }
+
+// MarshalText returns the name.
+func (s *Signer) MarshalText() ([]byte, error) { return []byte(s.config.name()), nil }

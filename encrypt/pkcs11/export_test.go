@@ -16,7 +16,7 @@ func NewWith(c Config, lib Library) (*Key, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	return &Key{config: c, pool: newPool(c, lib)}, nil
+	return &Key{config: c, pool: newPool(c, lib, pkcs11.CKO_SECRET_KEY)}, nil
 }
 
 // Load returns the library of New, which stays loaded until release.

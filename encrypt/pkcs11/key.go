@@ -37,7 +37,7 @@ func New(c Config) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Key{config: c, pool: newPool(c, m.ctx), module: m}, nil
+	return &Key{config: c, pool: newPool(c, m.ctx, pkcs11.CKO_SECRET_KEY), module: m}, nil
 }
 
 // Close closes the sessions and lets go of the library; the last Key of a library

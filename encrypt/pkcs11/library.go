@@ -30,10 +30,12 @@ type library interface {
 	Encrypt(pkcs11.SessionHandle, []byte) ([]byte, error)
 	DecryptInit(pkcs11.SessionHandle, []*pkcs11.Mechanism, pkcs11.ObjectHandle) error
 	Decrypt(pkcs11.SessionHandle, []byte) ([]byte, error)
+	SignInit(pkcs11.SessionHandle, []*pkcs11.Mechanism, pkcs11.ObjectHandle) error
+	Sign(pkcs11.SessionHandle, []byte) ([]byte, error)
 }
 
 // module is a loaded library. PKCS#11 is initialised once for a process, so the
-// Keys of one library share it.
+// Keys and Signers of one library share it.
 type module struct {
 	path  string
 	ctx   *pkcs11.Ctx

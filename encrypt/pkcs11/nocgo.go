@@ -7,7 +7,9 @@ package pkcs11
 
 import (
 	"context"
+	"crypto"
 	"errors"
+	"io"
 
 	"github.com/modelsec/modelsec-go/encrypt"
 )
@@ -39,3 +41,28 @@ func (k *Key) Unwrap(context.Context, encrypt.Stanza, encrypt.Binding) ([]byte, 
 
 // Close does nothing.
 func (k *Key) Close() error { return nil }
+
+// A Signer cannot be made without cgo.
+type Signer struct{ config Config }
+
+// NewSigner returns [ErrNoCgo], or what is wrong with c.
+func NewSigner(_ context.Context, c Config) (*Signer, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return nil, ErrNoCgo
+}
+
+// Public returns nil.
+func (s *Signer) Public() crypto.PublicKey { return nil }
+
+// Sign returns [ErrNoCgo].
+func (s *Signer) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return nil, ErrNoCgo }
+
+// SignContext returns [ErrNoCgo].
+func (s *Signer) SignContext(context.Context, io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, ErrNoCgo
+}
+
+// Close does nothing.
+func (s *Signer) Close() error { return nil }

@@ -20,10 +20,11 @@ import (
 	"github.com/modelsec/modelsec-go/encrypt"
 )
 
-// pool keeps the sessions of one Key.
+// pool keeps the sessions of one Key or Signer.
 type pool struct {
 	config Config
 	lib    library
+	class  uint          // of the key: CKO_SECRET_KEY or CKO_PRIVATE_KEY
 	slots  chan struct{} // holds one for each call under way
 
 	mu         sync.Mutex
@@ -43,11 +44,11 @@ type session struct {
 	generation int
 }
 
-func newPool(c Config, lib library) *pool {
+func newPool(c Config, lib library, class uint) *pool {
 	if c.Sessions <= 0 {
 		c.Sessions = defaultSessions
 	}
-	return &pool{config: c, lib: lib, slots: make(chan struct{}, c.Sessions)}
+	return &pool{config: c, lib: lib, class: class, slots: make(chan struct{}, c.Sessions)}
 }
 
 // do calls f with a session and a copy of in, and once more with a new one if
@@ -231,7 +232,16 @@ func (p *pool) login(s pkcs11.SessionHandle) error {
 
 // find returns the handle of the key, if it is one that may be used.
 func (p *pool) find(s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
-	template := []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY)}
+	key, err := p.object(s, p.class)
+	if err != nil {
+		return 0, err
+	}
+	return key, p.suits(s, key)
+}
+
+// object returns the one object of a class that the configuration names.
+func (p *pool) object(s pkcs11.SessionHandle, class uint) (pkcs11.ObjectHandle, error) {
+	template := []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_CLASS, class)}
 	if p.config.Object != "" {
 		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_LABEL, p.config.Object))
 	}
@@ -253,16 +263,19 @@ func (p *pool) find(s pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
 	case len(found) > 1:
 		return 0, errors.New("several keys match; name label and id")
 	}
-	return found[0], p.suits(s, found[0])
+	return found[0], nil
 }
 
 // suits refuses a key that could leave the token, and one of another type or
 // length.
 func (p *pool) suits(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
-	got, err := p.lib.GetAttributeValue(s, key, []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, nil), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, nil),
-		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, nil), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, nil),
-	})
+	template := []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, nil), pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, nil), pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, nil),
+	}
+	if p.class == pkcs11.CKO_SECRET_KEY {
+		template = append(template, pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, nil))
+	}
+	got, err := p.lib.GetAttributeValue(s, key, template)
 	if err != nil {
 		return err
 	}
@@ -275,9 +288,11 @@ func (p *pool) suits(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
 			return errors.New("the token describes the key in no way that can be read")
 		}
 	}
-	switch {
-	case value[pkcs11.CKA_KEY_TYPE] != pkcs11.CKK_AES || value[pkcs11.CKA_VALUE_LEN] != 32:
+	switch kind := value[pkcs11.CKA_KEY_TYPE]; {
+	case p.class == pkcs11.CKO_SECRET_KEY && (kind != pkcs11.CKK_AES || value[pkcs11.CKA_VALUE_LEN] != 32):
 		return errors.New("the key is not an AES key of 256 bits")
+	case p.class == pkcs11.CKO_PRIVATE_KEY && kind != pkcs11.CKK_EC && kind != ckkEdwards:
+		return errors.New("the key is neither ECDSA nor Ed25519")
 	case value[pkcs11.CKA_SENSITIVE] == 0 || value[pkcs11.CKA_EXTRACTABLE] != 0:
 		return errors.New("the key could be read out of the token; want one that is sensitive and not extractable")
 	}

@@ -28,7 +28,12 @@ const maxURI = 8 << 10
 // is not set either there is no login. A pin-source is a file, read at each login;
 // programs are not run. A pin-value is on the command line for everybody on the
 // host to read.
-func ParseURI(uri string) (Config, error) {
+func ParseURI(uri string) (Config, error) { return parse(uri, "secret-key") }
+
+// ParseSignerURI is ParseURI for a Signer: the type can only be private.
+func ParseSignerURI(uri string) (Config, error) { return parse(uri, "private") }
+
+func parse(uri, kind string) (Config, error) {
 	rest, ok := strings.CutPrefix(uri, "pkcs11:")
 	if !ok || len(uri) > maxURI {
 		return Config{}, errors.New("pkcs11: want pkcs11:token=…;object=…?module-path=…")
@@ -55,8 +60,8 @@ func ParseURI(uri string) (Config, error) {
 		case "id":
 			c.ID = []byte(value)
 		case "type":
-			if value != "secret-key" {
-				return errors.New("type is not secret-key")
+			if value != kind {
+				return errors.New("type is not " + kind)
 			}
 		default:
 			return fmt.Errorf("attribute %.40q is not known", name)
