@@ -4,9 +4,12 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/xml"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -22,18 +25,34 @@ const bucket = "model"
 // maxKeys is the most that one page lists, as at AWS.
 const maxKeys = 1000
 
+const (
+	// bodies is how many objects are sent at a time; others wait. Together they
+	// have this many pieces in memory.
+	bodies = 16
+	// pieceSize is what a body is read in, from one multiple of it to the next, so
+	// that no segment belongs to two pieces.
+	pieceSize = 4 << 20
+	// stalled is how long a client may take to receive one piece.
+	stalled = 2 * time.Minute
+)
+
 // gateway serves the files of a model as S3 does: GET and HEAD of objects, with
 // Range, and ListObjectsV2. It can be read only.
 type gateway struct {
 	model *modelsec.Model
 	files []modelsec.File             // by name
 	admit func(r *http.Request) error // whether the caller may read
+	slots chan []byte                 // one for each body that may be sent, with the memory for its pieces or nil
 }
 
 func newGateway(m *modelsec.Model, admit func(r *http.Request) error) *gateway {
 	files := m.Files()
 	slices.SortFunc(files, func(a, b modelsec.File) int { return strings.Compare(a.Name, b.Name) })
-	return &gateway{model: m, files: files, admit: admit}
+	g := &gateway{model: m, files: files, admit: admit, slots: make(chan []byte, bodies)}
+	for range bodies {
+		g.slots <- nil
+	}
+	return g
 }
 
 // s3Error is the form of an error.
@@ -51,7 +70,13 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 
 // ServeHTTP implements http.Handler.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(w)
+	control.SetWriteDeadline(time.Now().Add(stalled))
 	if err := g.admit(r); err != nil {
+		// A stranger keeps no connection, and a body that he does not send is not
+		// waited for.
+		w.Header().Set("Connection", "close")
+		control.SetReadDeadline(time.Now().Add(time.Second))
 		refuse(w, http.StatusForbidden, "AccessDenied", err.Error())
 		return
 	}
@@ -81,14 +106,71 @@ func (g *gateway) object(w http.ResponseWriter, r *http.Request, key string) {
 		refuse(w, http.StatusNotFound, "NoSuchKey", "the model has no such file")
 		return
 	}
-	content, err := g.model.ReaderAt(r.Context(), key)
-	if err != nil {
-		refuse(w, http.StatusServiceUnavailable, "ServiceUnavailable", err.Error())
+	if strings.Contains(r.Header.Get("Range"), ",") {
+		refuse(w, http.StatusNotImplemented, "NotImplemented", "a request has one range, as at AWS")
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("ETag", g.etag(i))
-	http.ServeContent(w, r, "", time.Unix(0, 0), content)
+	http.ServeContent(&objectWriter{w, g.slots}, r, "", time.Unix(0, 0), &object{g.model, r.Context(), key, g.files[i].Size, 0})
+}
+
+// object is a file that is read in pieces. Every piece is a read by itself:
+// nothing is fetched ahead, as a range ends where another connection goes on,
+// and the readers of a model share what it keeps.
+type object struct {
+	model    *modelsec.Model
+	ctx      context.Context
+	name     string
+	size, at int64
+}
+
+// Read reads to the end of p or of the piece.
+func (o *object) Read(p []byte) (int, error) {
+	content, err := o.model.ReaderAt(o.ctx, o.name)
+	if err != nil {
+		return 0, err
+	}
+	n, err := content.ReadAt(p[:min(int64(len(p)), pieceSize-o.at%pieceSize)], o.at)
+	o.at += int64(n)
+	return n, err
+}
+
+// Seek is asked by http.ServeContent for the size and for the start of a range.
+func (o *object) Seek(offset int64, whence int) (int64, error) {
+	if whence == io.SeekEnd {
+		offset += o.size
+	}
+	o.at = offset
+	return offset, nil
+}
+
+// objectWriter sends what http.ServeContent copies to it in pieces.
+type objectWriter struct {
+	http.ResponseWriter
+	slots chan []byte
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (w *objectWriter) ReadFrom(src io.Reader) (sent int64, err error) {
+	piece := <-w.slots
+	if piece == nil {
+		piece = make([]byte, pieceSize)
+	}
+	defer func() { w.slots <- piece }()
+	control := http.NewResponseController(w.ResponseWriter)
+	for {
+		n, err := src.Read(piece)
+		control.SetWriteDeadline(time.Now().Add(stalled))
+		written, failed := w.Write(piece[:n])
+		sent += int64(written)
+		if err == io.EOF {
+			err = nil
+		}
+		if err = errors.Join(failed, err); err != nil || n == 0 {
+			return sent, err
+		}
+	}
 }
 
 func (g *gateway) find(key string) (int, bool) {

@@ -22,6 +22,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -48,14 +49,18 @@ func TestSignatureOfThePublishedExample(t *testing.T) {
 		}
 		return r
 	}
-	if err := c.verify(parse(text), now); err != nil {
-		t.Error(err)
+	// The second form is the one that AWS's own transport sends.
+	for _, line := range []string{"GET /test.txt", "GET https://examplebucket.s3.amazonaws.com/test.txt"} {
+		if err := c.verify(parse(strings.Replace(text, "GET /test.txt", line, 1)), now); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
 	}
 	for what, change := range map[string][2]string{
 		"path":      {"/test.txt", "/test.tx2"},
 		"query":     {"/test.txt", "/test.txt?x=1"},
 		"method":    {"GET", "PUT"},
 		"host":      {"Host: e", "Host: f"},
+		"authority": {"GET /test.txt", "GET https://attacker.example/test.txt"},
 		"range":     {"bytes=0-9", "bytes=0-8"},
 		"date":      {"date: 20130524T000000Z", "date: 20130524T000001Z"},
 		"scope":     {"us-east-1", "us-east-2"},
@@ -63,6 +68,8 @@ func TestSignatureOfThePublishedExample(t *testing.T) {
 		"id":        {"AKIA", "AKIB"},
 		"algorithm": {"AWS4-HMAC-SHA256", "AWS4-HMAC-SHA512"},
 		"unsigned":  {"host;range;", "range;"},
+		"order":     {"host;range;", "range;host;"},
+		"repeated":  {"host;range;", "host;range;range;"},
 		"signature": {"=f0e8", "=f0e9"},
 		"none":      {"Authorization", "X-Authorization"},
 	} {
@@ -86,7 +93,6 @@ func sign(r *http.Request, c credentials, now time.Time) {
 	date := now.UTC().Format(sigTime)
 	r.Header.Set("X-Amz-Date", date)
 	r.Header.Set("X-Amz-Content-Sha256", hex.EncodeToString(hash[:]))
-	r.RequestURI = r.URL.RequestURI()
 	signed := []string{"host", "x-amz-content-sha256", "x-amz-date"}
 	scope := []string{c.id, date[:8], "us-east-1", "s3", "aws4_request"}
 	sum := sha256.Sum256([]byte(canonical(r, signed)))
@@ -96,7 +102,6 @@ func sign(r *http.Request, c credentials, now time.Time) {
 	}
 	signature := hex.EncodeToString(mac(key, strings.Join([]string{sigAlgorithm, date, strings.Join(scope[1:], "/"), hex.EncodeToString(sum[:])}, "\n")))
 	r.Header.Set("Authorization", fmt.Sprintf("%s Credential=%s, SignedHeaders=%s, Signature=%s", sigAlgorithm, strings.Join(scope, "/"), strings.Join(signed, ";"), signature))
-	r.RequestURI = ""
 }
 
 // served is a gateway that runs.
@@ -109,8 +114,7 @@ type served struct {
 	settings    string
 }
 
-// gatewayOf serves a model in this process.
-func gatewayOf(t *testing.T, listen string) *served {
+func signingKey(t *testing.T) (*ecdsa.PrivateKey, provenance.Signer) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -120,6 +124,13 @@ func gatewayOf(t *testing.T, listen string) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return key, signer
+}
+
+// gatewayOf serves a model in this process.
+func gatewayOf(t *testing.T, listen string) *served {
+	t.Helper()
+	key, signer := signingKey(t)
 	s := &served{t: t, src: fstest.MapFS{}, settings: filepath.Join(t.TempDir(), "run")}
 	for _, name := range []string{"a+b c.json", "config.json", "model.safetensors", "tokenizer/merges.txt", "tokenizer/vocab.txt", "z/y/x.bin"} {
 		s.src[name] = &fstest.MapFile{Data: bytes.Repeat([]byte(name+"\n"), 1000)}
@@ -133,17 +144,18 @@ func gatewayOf(t *testing.T, listen string) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(s.settings, 0o700); err != nil {
+	dir, err := newSettings(s.settings)
+	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := newFront(listen, s.settings)
+	f, err := newFront(listen, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := &http.Server{Handler: newGateway(m, f.admit), ConnContext: f.connected}
 	ended := make(chan error)
 	go func() { ended <- server.Serve(f.listener) }()
-	t.Cleanup(func() { s.client.CloseIdleConnections(); server.Close(); <-ended; m.Close() })
+	t.Cleanup(func() { s.client.CloseIdleConnections(); server.Close(); <-ended; m.Close(); dir.remove() })
 	env, err := os.ReadFile(filepath.Join(s.settings, "env"))
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +210,7 @@ func (s *served) do(method, path string, change func(r *http.Request)) (*http.Re
 
 func fronts(t *testing.T, run func(t *testing.T, s *served)) {
 	t.Run("TCP", func(t *testing.T) { run(t, gatewayOf(t, "127.0.0.1:0")) })
-	if _, err := newSocketFront("", ""); err != nil && strings.Contains(err.Error(), "Linux") {
+	if runtime.GOOS != "linux" {
 		return
 	}
 	t.Run("socket", func(t *testing.T) { run(t, gatewayOf(t, "")) })
@@ -288,14 +300,19 @@ func TestGatewayListsInPages(t *testing.T) {
 func TestGatewayAdmitsNobodyElse(t *testing.T) {
 	s := gatewayOf(t, "127.0.0.1:0")
 	for what, change := range map[string]func(r *http.Request){
-		"no signature":    func(r *http.Request) { r.Header.Del("Authorization") },
-		"another secret":  func(r *http.Request) { sign(r, credentials{s.credentials.id, "x"}, time.Now()) },
-		"another id":      func(r *http.Request) { sign(r, credentials{"x", s.credentials.secret}, time.Now()) },
-		"an old request":  func(r *http.Request) { sign(r, s.credentials, time.Now().Add(-time.Hour)) },
-		"another file":    func(r *http.Request) { r.URL.Path = "/model/model.safetensors" },
-		"another host":    func(r *http.Request) { r.Host = "attacker.example"; sign(r, s.credentials, time.Now()) },
-		"localhost":       func(r *http.Request) { r.Host = "localhost"; sign(r, s.credentials, time.Now()) },
-		"a signed query?": func(r *http.Request) { r.URL.RawQuery = "x-id=GetObject" },
+		"no signature":   func(r *http.Request) { r.Header.Del("Authorization") },
+		"another secret": func(r *http.Request) { sign(r, credentials{s.credentials.id, "x"}, time.Now()) },
+		"another id":     func(r *http.Request) { sign(r, credentials{"x", s.credentials.secret}, time.Now()) },
+		"an old request": func(r *http.Request) { sign(r, s.credentials, time.Now().Add(-time.Hour)) },
+		"another file":   func(r *http.Request) { r.URL.Path = "/model/model.safetensors" },
+		"another host":   func(r *http.Request) { r.Host = "attacker.example"; sign(r, s.credentials, time.Now()) },
+		"localhost":      func(r *http.Request) { r.Host = "localhost"; sign(r, s.credentials, time.Now()) },
+		"another query":  func(r *http.Request) { r.URL.RawQuery = "x-id=GetObject" },
+		"a signed link": func(r *http.Request) {
+			q := url.Values{"X-Amz-Algorithm": {sigAlgorithm}, "X-Amz-Date": {r.Header.Get("X-Amz-Date")}, "X-Amz-SignedHeaders": {"host"}, "X-Amz-Credential": {s.credentials.id}, "X-Amz-Signature": {strings.Repeat("0", 64)}}
+			r.URL.RawQuery = q.Encode()
+			r.Header.Del("Authorization")
+		},
 	} {
 		if resp, b := s.do("GET", "/model/config.json", change); resp.StatusCode != http.StatusForbidden || bytes.Contains(b, s.src["config.json"].Data[:20]) {
 			t.Errorf("%s: status %d: %s", what, resp.StatusCode, b)
@@ -313,7 +330,7 @@ func TestGatewayAdmitsNobodyElse(t *testing.T) {
 		}
 	}
 	for _, listen := range []string{"127.0.0.1:8080", "0.0.0.0:0", ":0", "localhost:0", "192.0.2.1:0", "127.0.0.1"} {
-		if _, err := newFront(listen, t.TempDir()); err == nil {
+		if _, err := newFront(listen, nil); err == nil {
 			t.Errorf("--listen %s was accepted", listen)
 		}
 	}

@@ -19,8 +19,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -88,17 +86,19 @@ func (t *tool) serve(ctx context.Context, target string, x trust, ids identityFl
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	done()
-	if err := os.Mkdir(settings, 0o700); err != nil {
-		return usage(err)
+	dir, err := newSettings(settings)
+	if err != nil {
+		return err
 	}
-	defer os.RemoveAll(settings)
-	f, err := newFront(listen, settings)
+	defer func() { err = errors.Join(err, dir.remove()) }()
+	f, err := newFront(listen, dir)
 	if err != nil {
 		return err
 	}
 	server := &http.Server{
 		Handler:           newGateway(m, f.admit),
 		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ConnContext:       f.connected,
 		ErrorLog:          log.New(t.stderr, "", 0),
@@ -121,9 +121,9 @@ type front struct {
 }
 
 // newFront listens, and writes what clients need to the settings.
-func newFront(listen, settings string) (*front, error) {
+func newFront(listen string, dir *settings) (*front, error) {
 	if listen == "" {
-		return newSocketFront(filepath.Join(settings, "s3.sock"), settings)
+		return newSocketFront(dir)
 	}
 	host, port, err := net.SplitHostPort(listen)
 	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() || port != "0" {
@@ -135,7 +135,7 @@ func newFront(listen, settings string) (*front, error) {
 	}
 	config, authority, err := ownCertificate(net.ParseIP(host))
 	if err == nil {
-		err = os.WriteFile(filepath.Join(settings, "ca.pem"), authority, 0o600)
+		err = dir.write("ca.pem", authority)
 	}
 	c := credentials{id: secret(hex.EncodeToString, 10), secret: secret(base64.RawURLEncoding.EncodeToString, 32)}
 	address := l.Addr().String()
@@ -149,26 +149,13 @@ func newFront(listen, settings string) (*front, error) {
 		return c.verify(r, time.Now())
 	}
 	if err == nil {
-		err = writeSettings(settings, f.endpoint, "AWS_CA_BUNDLE="+filepath.Join(settings, "ca.pem"), "AWS_ACCESS_KEY_ID="+c.id, "AWS_SECRET_ACCESS_KEY="+c.secret, "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1")
+		err = dir.writeEnv(f.endpoint, "AWS_CA_BUNDLE="+dir.file("ca.pem"), "AWS_ACCESS_KEY_ID="+c.id, "AWS_SECRET_ACCESS_KEY="+c.secret, "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1")
 	}
 	if err != nil {
 		l.Close()
 		return nil, err
 	}
 	return f, nil
-}
-
-// writeSettings writes the variables, complete at once.
-func writeSettings(dir, endpoint string, more ...string) error {
-	text := "AWS_ENDPOINT_URL=" + endpoint + "\n"
-	for _, line := range more {
-		text += line + "\n"
-	}
-	temporary := filepath.Join(dir, ".env")
-	if err := os.WriteFile(temporary, []byte(text), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temporary, filepath.Join(dir, "env"))
 }
 
 func secret(encode func([]byte) string, n int) string {

@@ -18,7 +18,8 @@ var errPeer = errors.New("the caller is not a process of this user")
 
 // newSocketFront listens on a unix socket. Its directory keeps other users
 // out; who came in all the same is asked for his user.
-func newSocketFront(path, settings string) (*front, error) {
+func newSocketFront(dir *settings) (*front, error) {
+	path := dir.file("s3.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		return nil, err
@@ -33,7 +34,7 @@ func newSocketFront(path, settings string) (*front, error) {
 		}
 		return nil
 	}
-	if err := writeSettings(settings, f.endpoint); err != nil {
+	if err := dir.writeEnv(f.endpoint); err != nil {
 		l.Close()
 		return nil, err
 	}

@@ -6,6 +6,6 @@
 package main
 
 // newSocketFront needs a system that says who is at the other end of a socket.
-func newSocketFront(string, string) (*front, error) {
+func newSocketFront(*settings) (*front, error) {
 	return nil, usagef("without --listen this needs Linux: use --listen 127.0.0.1:0")
 }

@@ -46,7 +46,11 @@ func (c credentials) verify(r *http.Request, now time.Time) error {
 	if err != nil || scope[1] != date[:8] || at.Before(now.Add(-sigSkew)) || at.After(now.Add(sigSkew)) {
 		return errSignature
 	}
+	// Sorted, as at AWS, and none twice: what is hashed is no longer than the request.
 	signed := strings.Split(value["SignedHeaders"], ";")
+	if !slices.IsSorted(signed) || len(slices.Compact(slices.Clone(signed))) != len(signed) {
+		return errSignature
+	}
 	for _, must := range []string{"host", "x-amz-date", "x-amz-content-sha256"} {
 		if !slices.Contains(signed, must) {
 			return errSignature
@@ -76,12 +80,13 @@ func mac(key []byte, text string) []byte {
 }
 
 // canonical is the request as it was signed: path and query as they were sent,
-// the query sorted.
+// the query sorted. They come from the URL that is served, not from the request
+// line, in which AWS's own transport names the whole URL.
 func canonical(r *http.Request, signed []string) string {
-	path, query, _ := strings.Cut(r.RequestURI, "?")
+	path := r.URL.EscapedPath()
 	var pairs []string
-	if query != "" {
-		pairs = strings.Split(query, "&")
+	if r.URL.RawQuery != "" {
+		pairs = strings.Split(r.URL.RawQuery, "&")
 	}
 	for i, p := range pairs {
 		if !strings.Contains(p, "=") {
