@@ -38,6 +38,9 @@ const wholeFile = "."
 // some 25,000 files.
 const maxPredicate = 4 << 20
 
+// maxPath is what no system opens a longer path than.
+const maxPath = 4096
+
 // Manifest is what a signature says about a model.
 type Manifest struct {
 	// Name is what the signer called the model. It is not compared with anything.
@@ -274,6 +277,9 @@ func (m *Manifest) encode() ([]byte, error) {
 
 // checkPath wants the one spelling of a path below the model.
 func checkPath(p string) error {
+	if len(p) > maxPath {
+		return fmt.Errorf("path of %d bytes, limit %d", len(p), maxPath)
+	}
 	if !fs.ValidPath(p) || p == "." {
 		return fmt.Errorf("%.100q is no path below the model: want it relative and clean, with slashes, in UTF-8", p)
 	}

@@ -119,6 +119,7 @@ var refused = map[string][2]string{
 	"shard of another size":    {statement(shards, resource{"a:0:4", "sha256-sharded-5", sum("a")}), `algorithm "sha256-sharded-5"`},
 	"short digest":             {edit(`"digest":"`+sum("a"), `"digest":"`+sum("a")[2:]), "digest"},
 	"digest in capitals":       {edit(`"digest":"`+sum("a"), `"digest":"`+strings.ToUpper(sum("a"))), "digest"},
+	"path too long":            {edit(`{"name":"a"`, `{"name":"`+strings.Repeat("a/", 2048)+`a"`), "path of 4097 bytes"},
 	"parent":                   {edit(`{"name":"a"`, `{"name":"../a"`), "no path below"},
 	"absolute":                 {edit(`{"name":"a"`, `{"name":"/a"`), "no path below"},
 	"dot":                      {edit(`{"name":"a"`, `{"name":"./a"`), "no path below"},
