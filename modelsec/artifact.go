@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/modelsec/modelsec-go/provenance"
@@ -129,10 +130,6 @@ func (a *artifact) judge(ctx context.Context, p provenance.Policy) error {
 		a.walk = newWalk(p, false)
 		defer func() { a.walk = nil }()
 	}
-	found, err := a.attestations(ctx)
-	if err != nil {
-		return err
-	}
 	evidence := provenance.Evidence{
 		Reference: a.ref.Name, Manifest: a.desc.Digest, Now: a.c.now(),
 		LayerDigestsCompared: a.rule.CompareLayerDigests,
@@ -145,17 +142,20 @@ func (a *artifact) judge(ctx context.Context, p provenance.Policy) error {
 	if a.ref.Digest == "" {
 		evidence.Tag = a.ref.Tag
 	}
-	seen := make(map[string]bool)
-	for _, f := range found {
-		raw := string(f.bundle.Bytes())
-		if seen[raw] {
-			continue
+	seen := make(map[digest.Digest]bool)
+	err = a.attestations(ctx, func(f attestation) {
+		d := digestOf(f.bundle.Bytes())
+		if seen[d] {
+			return
 		}
-		seen[raw] = true
+		seen[d] = true
 		if a.walk.keep {
 			a.bundles = append(a.bundles, f.bundle)
 		}
 		a.verify(ctx, f, &evidence)
+	})
+	if err != nil {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err

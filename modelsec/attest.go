@@ -75,20 +75,17 @@ func (a *artifact) concerns(ctx context.Context, subjects []digest.Digest) (bool
 	if err != nil {
 		return false, err
 	}
-	found, err := fetchBundles(ctx, a.store, a.desc, listed)
-	if err != nil {
-		return false, err
-	}
-	for _, f := range found {
+	found := false
+	err = fetchBundles(ctx, a.store, a.desc, listed, func(f attestation) {
 		st, err := f.bundle.Statement()
 		if err != nil {
-			continue
+			return
 		}
 		if p, err := provenance.ParsePlaintext(st); err == nil && (slices.Contains(subjects, p.Root) || slices.Contains(subjects, p.Manifest)) {
-			return true, nil
+			found = true
 		}
-	}
-	return false, nil
+	})
+	return found, err
 }
 
 func (a *artifact) attach(ctx context.Context, store registry.WriteStore, b *provenance.Bundle) (ocispec.Descriptor, error) {
@@ -239,23 +236,21 @@ func (a *artifact) inspect(ctx context.Context) (*Info, error) {
 		return nil, err
 	}
 	info.Grants = len(listed.grants)
-	found, err := fetchBundles(ctx, a.store, a.desc, listed)
-	if err != nil {
-		return nil, err
-	}
-	tagged, err := a.cosignTag(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range append(found, tagged...) {
+	list := func(f attestation) {
 		st, err := f.bundle.Statement()
 		if err != nil {
-			continue
+			return
 		}
 		info.Attestations = append(info.Attestations, Attestation{Descriptor: f.desc, PredicateType: clip(st.PredicateType)})
 		if r, err := provenance.ParseRelease(st); err == nil {
 			info.Sequence = max(info.Sequence, r.Sequence)
 		}
+	}
+	if err := fetchBundles(ctx, a.store, a.desc, listed, list); err != nil {
+		return nil, err
+	}
+	if err := a.cosignTag(ctx, list); err != nil {
+		return nil, err
 	}
 	return info, nil
 }

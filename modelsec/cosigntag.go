@@ -17,27 +17,26 @@ import (
 // layers of the manifest that a tag made of the artifact's digest names. Whoever
 // may tag may change it, so it is read as a listing is: what it holds proves
 // itself or nothing.
-func (a *artifact) cosignTag(ctx context.Context) ([]attestation, error) {
+func (a *artifact) cosignTag(ctx context.Context, use func(attestation)) error {
 	if !a.c.CosignTags {
-		return nil, nil
+		return nil
 	}
 	layers, err := a.cosignLayers(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return ctx.Err()
 	case temporary(err):
-		return nil, err
+		return err
 	case err != nil:
 		a.c.logger().Debug("no attestations of cosign 2", "artifact", a.desc.Digest, "error", err)
-		return nil, nil
+		return nil
 	}
+	var r bundleReader
 	return readBundles(ctx, bothEnds(layers, maxBundles), func(d ocispec.Descriptor) (*provenance.Bundle, error) {
-		b, err := readBlob(ctx, a.store, d, maxReferrerBlob)
-		if err != nil {
-			return nil, err
-		}
-		return provenance.ParseCosignLayer(b, d.Annotations)
-	})
+		return r.read(ctx, a.store, d, func(b []byte) (*provenance.Bundle, error) {
+			return provenance.ParseCosignLayer(b, d.Annotations)
+		})
+	}, use)
 }
 
 // cosignLayers returns the layers under the tag that hold envelopes.

@@ -4,11 +4,14 @@
 package modelsec_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"iter"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -190,4 +193,46 @@ func TestFloodOfBundlesHidesNeitherEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Close()
+}
+
+// TestFloodOfLargeBundlesIsNotHeld: what nobody whom the policy names signed
+// is let go before the next of it is read.
+func TestFloodOfLargeBundlesIsNotHeld(t *testing.T) {
+	p := newParty(t)
+	memory := registry.NewMemory()
+	d := push(t, p.client(memory), tagged, small(), p.options(nil))
+	s := openShelf(t, memory, repository)
+	junk := fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{"publicKey":{}},"dsseEnvelope":{"payload":%q,"payloadType":"application/vnd.in-toto+json","signatures":[{"sig":"AAAA"}]}}`,
+		provenance.BundleMediaType, base64.StdEncoding.EncodeToString(make([]byte, 3<<20-1024)))
+	if _, err := provenance.ParseBundle(junk); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 48 {
+		// Spaces at the end make them different.
+		s.attach(d, provenance.BundleMediaType, s.blob(provenance.BundleMediaType, append(bytes.Clone(junk), bytes.Repeat([]byte{' '}, i)...)))
+	}
+	var before, during runtime.MemStats
+	var most atomic.Uint64
+	var reads atomic.Int64
+	var measuring sync.Mutex
+	watched := &evil{Opener: memory, before: func(_ context.Context, op, _ string) error {
+		if op == "fetch" && reads.Add(1)%32 == 0 {
+			measuring.Lock()
+			defer measuring.Unlock()
+			runtime.GC()
+			runtime.ReadMemStats(&during)
+			most.Store(max(most.Load(), during.HeapAlloc))
+		}
+		return nil
+	}}
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	if _, err := p.client(watched).Verify(t.Context(), tagged, p.policy()); err != nil {
+		t.Fatal(err)
+	}
+	held := int64(most.Load()) - int64(before.HeapAlloc)
+	t.Logf("%d MiB at most", held>>20)
+	if held > 200<<20 {
+		t.Errorf("%d MiB were held of %d MiB that somebody attached", held>>20, 48*len(junk)>>20)
+	}
 }

@@ -21,6 +21,7 @@ const (
 	maxReferrersRead = 1024
 	maxBundles       = 256
 	bundleBatch      = 16
+	largeBundle      = 256 << 10 // such are read one at a time
 )
 
 // listing is what a registry says refers to a manifest, sorted by what it
@@ -99,17 +100,20 @@ type attestation struct {
 	bundle *provenance.Bundle
 }
 
-// fetchBundles reads the attestations of subject. What cannot be read as one
-// is left out: it proves nothing, and anybody can put it there.
-func fetchBundles(ctx context.Context, store registry.Store, subject ocispec.Descriptor, l *listing) ([]attestation, error) {
+// fetchBundles reads the attestations of subject and hands each to use. What
+// cannot be read as one is left out: it proves nothing, and anybody can put it
+// there.
+func fetchBundles(ctx context.Context, store registry.Store, subject ocispec.Descriptor, l *listing, use func(attestation)) error {
+	var r bundleReader
 	return readBundles(ctx, l.bundleCandidates(), func(d ocispec.Descriptor) (*provenance.Bundle, error) {
-		return fetchBundle(ctx, store, d, subject)
-	})
+		return r.fetch(ctx, store, d, subject)
+	}, use)
 }
 
-// readBundles reads some at a time.
-func readBundles(ctx context.Context, candidates []ocispec.Descriptor, read func(ocispec.Descriptor) (*provenance.Bundle, error)) ([]attestation, error) {
-	var out []attestation
+// readBundles reads some at a time. It holds none of them: a flood of large ones
+// would take all memory before the first signature was looked at.
+func readBundles(ctx context.Context, candidates []ocispec.Descriptor, read func(ocispec.Descriptor) (*provenance.Bundle, error), use func(attestation)) error {
+	used := 0
 	for batch := range slices.Chunk(candidates, bundleBatch) {
 		found := make([]*provenance.Bundle, len(batch))
 		errs := make([]error, len(batch))
@@ -121,29 +125,41 @@ func readBundles(ctx context.Context, candidates []ocispec.Descriptor, read func
 		for i, err := range errs {
 			switch {
 			case ctx.Err() != nil:
-				return nil, ctx.Err()
+				return ctx.Err()
 			case temporary(err):
 				// Not to be told apart from evidence that was withheld.
-				return nil, err
-			case found[i] != nil && len(out) < maxBundles:
-				out = append(out, attestation{batch[i], found[i]})
+				return err
+			case found[i] != nil && used < maxBundles:
+				used++
+				use(attestation{batch[i], found[i]})
 			}
 		}
 	}
-	return out, nil
+	return nil
 }
 
-// fetchBundle returns nil without an error for what is no attestation.
-func fetchBundle(ctx context.Context, store registry.Store, d, subject ocispec.Descriptor) (*provenance.Bundle, error) {
+// bundleReader keeps parsing from taking many times what is parsed.
+type bundleReader struct{ large sync.Mutex }
+
+// fetch returns nil without an error for what is no attestation.
+func (r *bundleReader) fetch(ctx context.Context, store registry.Store, d, subject ocispec.Descriptor) (*provenance.Bundle, error) {
 	m, err := fetchReferrer(ctx, store, d, subject)
 	if err != nil || !isBundle(m) || len(m.Layers) != 1 {
 		return nil, err
 	}
-	b, err := readBlob(ctx, store, m.Layers[0], maxReferrerBlob)
+	return r.read(ctx, store, m.Layers[0], provenance.ParseBundle)
+}
+
+func (r *bundleReader) read(ctx context.Context, store registry.Store, d ocispec.Descriptor, parse func([]byte) (*provenance.Bundle, error)) (*provenance.Bundle, error) {
+	if d.Size > largeBundle {
+		r.large.Lock()
+		defer r.large.Unlock()
+	}
+	b, err := readBlob(ctx, store, d, maxReferrerBlob)
 	if err != nil {
 		return nil, err
 	}
-	return provenance.ParseBundle(b)
+	return parse(b)
 }
 
 func temporary(err error) bool {

@@ -63,31 +63,27 @@ func newWalk(p provenance.Policy, all bool) *walk {
 	return w
 }
 
-// attestations are the bundles to judge an artifact by.
-func (a *artifact) attestations(ctx context.Context) ([]attestation, error) {
-	var out []attestation
+// attestations hands the bundles to judge an artifact by to use, one at a time.
+func (a *artifact) attestations(ctx context.Context, use func(attestation)) (err error) {
 	if r := a.walk.recorded; r != nil {
 		for _, b := range r.bundles[place{a.ref.Name, string(a.desc.Digest)}] {
-			out = append(out, attestation{bundle: b})
+			use(attestation{bundle: b})
 		}
-		return out, nil
+		return nil
 	}
-	var err error
 	if a.referrers, err = listReferrers(ctx, a.store, a.desc); err != nil {
-		return nil, err
+		return err
 	}
-	if out, err = fetchBundles(ctx, a.store, a.desc, a.referrers); err != nil {
-		return nil, err
+	if err := fetchBundles(ctx, a.store, a.desc, a.referrers, use); err != nil {
+		return err
 	}
-	tagged, err := a.cosignTag(ctx)
-	if err != nil {
-		return nil, err
+	if err := a.cosignTag(ctx, use); err != nil {
+		return err
 	}
-	out = append(out, tagged...)
 	for _, b := range a.c.Bundles {
-		out = append(out, attestation{bundle: b})
+		use(attestation{bundle: b})
 	}
-	return out, nil
+	return nil
 }
 
 // evaluate judges an artifact with the reports of its inputs.
