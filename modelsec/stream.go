@@ -21,9 +21,14 @@ type blobStream struct {
 	desc    ocispec.Descriptor
 	offset  int64
 	body    io.ReadCloser
+	got     int64 // over this connection
 	attempt int
 	whole   bool // the host ignores ranges
 }
+
+// leastProgress is what makes up for a connection that breaks: to end it after a
+// few bytes must not be a way around the patience that package registry has.
+const leastProgress = 32 << 10
 
 func openBlob(ctx context.Context, store registry.Store, d ocispec.Descriptor) *blobStream {
 	return &blobStream{ctx: ctx, store: store, desc: d}
@@ -37,7 +42,9 @@ func (s *blobStream) Read(p []byte) (int, error) {
 		n, err := s.read(p)
 		if n > 0 {
 			s.offset += int64(n)
-			s.attempt = 0
+			if s.got += int64(n); s.got >= leastProgress {
+				s.attempt = 0
+			}
 			return n, nil
 		}
 		if err == nil {
@@ -59,7 +66,7 @@ func (s *blobStream) read(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		s.body = body
+		s.body, s.got = body, 0
 	}
 	return s.body.Read(p)
 }

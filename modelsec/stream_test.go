@@ -4,12 +4,19 @@
 package modelsec_test
 
 import (
+	"context"
+	"errors"
+	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/fstest"
+	"testing/iotest"
+
+	godigest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/modelsec/modelsec-go/internal/ociserver"
 	"github.com/modelsec/modelsec-go/modelsec"
@@ -65,4 +72,51 @@ func TestUnindexedPathsAreCheckedBeforeTheDownload(t *testing.T) {
 			t.Errorf("%s: %d bytes were fetched", name, n)
 		}
 	}
+}
+
+// TestBlobThatTricklesOverNewConnectionsFails: a host that breaks off after a few
+// bytes each time has no longer patience than one that sends them slowly.
+func TestBlobThatTricklesOverNewConnectionsFails(t *testing.T) {
+	p := newParty(t)
+	layers := []forged{{path: "a.safetensors", role: "weight", content: noise(1, 20*segment)}}
+	memory := registry.NewMemory()
+	d := foreignAt(t, p, memory, repository, layers, nil)
+	inBubble(t, func(t *testing.T) {
+		trickle := &trickling{Opener: memory, digest: digestOf(layers[0].content)}
+		c := p.client(trickle)
+		_, err := c.Pull(t.Context(), repository+"@"+string(d.Digest), filepath.Join(t.TempDir(), "model"), p.unindexed(), nil)
+		if !errors.Is(err, io.ErrUnexpectedEOF) || trickle.requests.Load() > 10 {
+			t.Errorf("error %v after %d requests", err, trickle.requests.Load())
+		}
+	})
+}
+
+// trickling serves ten bytes of a blob to each request.
+type trickling struct {
+	registry.Opener
+	digest   godigest.Digest
+	requests atomic.Int64
+}
+
+func (o *trickling) Open(ctx context.Context, name string) (registry.Store, error) {
+	s, err := o.Opener.Open(ctx, name)
+	return &tricklingStore{s, o}, err
+}
+
+type tricklingStore struct {
+	registry.Store
+	o *trickling
+}
+
+func (s *tricklingStore) Fetch(ctx context.Context, d ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
+	body, err := s.Store.Fetch(ctx, d, off, n)
+	if err != nil || d.Digest != s.o.digest {
+		return body, err
+	}
+	s.o.requests.Add(1)
+	cut := io.MultiReader(io.LimitReader(body, 10), iotest.ErrReader(io.ErrUnexpectedEOF))
+	return struct {
+		io.Reader
+		io.Closer
+	}{cut, body}, nil
 }
