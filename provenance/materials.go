@@ -147,6 +147,20 @@ func (w MaterialMatch) matches(d ResourceDescriptor) bool {
 	return w.URI == "" || uri == w.URI
 }
 
+// admits is matches for those that are welcome. A path that climbs, as a part of
+// the revision too, is not where it begins: whoever fetched it was elsewhere.
+func (w MaterialMatch) admits(d ResourceDescriptor) bool {
+	return w.matches(d) && (w.Digest != "" || !climbs(d.URI))
+}
+
+// climbs reports whether a URI has a dot segment, in any spelling that somebody
+// may take for one.
+func climbs(uri string) bool {
+	uri = strings.ReplaceAll(strings.ToLower(uri), "%2e", ".")
+	segments := strings.FieldsFunc(strings.ReplaceAll(uri, "%2f", "/"), func(r rune) bool { return r == '/' || r == '\\' })
+	return slices.Contains(segments, ".") || slices.Contains(segments, "..")
+}
+
 // String describes the material for people.
 func (w MaterialMatch) String() string {
 	switch {
@@ -176,7 +190,7 @@ func (m MaterialRule) of(all []ResourceDescriptor) []ResourceDescriptor {
 // or nothing.
 func (m MaterialRule) missing(deps []ResourceDescriptor) string {
 	for _, w := range m.Required {
-		if !slices.ContainsFunc(deps, w.matches) {
+		if !slices.ContainsFunc(deps, w.admits) {
 			return "no " + m.what() + " " + w.String()
 		}
 	}
@@ -185,7 +199,7 @@ func (m MaterialRule) missing(deps []ResourceDescriptor) string {
 
 func (m MaterialRule) foreign(deps []ResourceDescriptor) string {
 	for _, d := range deps {
-		if len(m.Allowed) > 0 && !slices.ContainsFunc(m.Allowed, func(w MaterialMatch) bool { return w.matches(d) }) {
+		if len(m.Allowed) > 0 && !slices.ContainsFunc(m.Allowed, func(w MaterialMatch) bool { return w.admits(d) }) {
 			return m.what() + " " + d.label() + " is not allowed"
 		}
 	}

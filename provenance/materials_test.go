@@ -71,6 +71,58 @@ func TestK42InputsStayInsideTheListedRepositories(t *testing.T) {
 	}
 }
 
+// TestMaterialsThatClimbAreNotWhereTheyBegin: the URI is what a build was told
+// from outside, and HTTP clients take dot segments out of it.
+func TestMaterialsThatClimbAreNotWhereTheyBegin(t *testing.T) {
+	const maker = "https://models.example.com/maker"
+	for uri, admitted := range map[string]bool{
+		maker + "/llama":                     true,
+		maker + "/llama@refs/heads/v1.2..":   true,
+		maker + "/../evil/llama":             false,
+		maker + "/a/./../../evil/llama":      false,
+		maker + "/%2E%2e/evil/llama":         false,
+		maker + "/..%2Fevil/llama":           false,
+		maker + `/..\evil\llama`:             false,
+		maker + "/llama@/../../evil/llama":   false,
+		maker + "/llama@v1/../../evil/llama": false,
+	} {
+		for _, allowed := range []string{maker + "/*", maker + "/llama"} {
+			s := wideScene(t)
+			q := &s.policy.Rules[0].Require[1]
+			q.Materials = []provenance.MaterialRule{{Role: provenance.RoleBase, Allowed: []provenance.MaterialMatch{{URI: allowed}}}}
+			s.rebuild(t, func(b *provenance.Build) { b.Dependencies[0].URI = uri })
+			if r := s.policy.Evaluate(s.in); r.Allowed != admitted {
+				t.Errorf("%s under %s: allowed is %v", uri, allowed, r.Allowed)
+			}
+			// What has the digest that was asked for is that, wherever it was.
+			q.Materials[0].Allowed[0].URI, q.Materials[0].Allowed[0].Digest = "", baseModel
+			if r := s.policy.Evaluate(s.in); !r.Allowed {
+				t.Errorf("%s: refused by digest: %s", uri, r)
+			}
+		}
+	}
+}
+
+// TestSourcesThatClimbAreNotTheSource.
+func TestSourcesThatClimbAreNotTheSource(t *testing.T) {
+	for revision, admitted := range map[string]bool{"": true, "@refs/heads/main": true, "@/../../evil/train": false} {
+		s := wideScene(t)
+		q := &s.policy.Rules[0].Require[1]
+		q.SourceRefs, q.SourceDigests, q.Materials = nil, nil, nil
+		source := q.Sources[0]
+		s.rebuild(t, func(b *provenance.Build) {
+			for i, d := range b.Dependencies {
+				if strings.HasPrefix(d.URI, source) {
+					b.Dependencies[i].URI = source + revision
+				}
+			}
+		})
+		if r := s.policy.Evaluate(s.in); r.Allowed != admitted {
+			t.Errorf("%s%s: allowed is %v: %s", source, revision, r.Allowed, r)
+		}
+	}
+}
+
 func TestPlaintextRootIsWhatSha256sumPrints(t *testing.T) {
 	files := []provenance.FileDigest{{Path: "b/model.safetensors", SHA256: sha256.Sum256([]byte("weights"))}, {Path: "a.json", SHA256: sha256.Sum256([]byte("{}"))}}
 	got := must[digest.Digest](t)(provenance.PlaintextRoot(files))

@@ -144,7 +144,7 @@ func materialClause(name string, judge func(MaterialRule, []ResourceDescriptor) 
 func (j *judgement) sources(c *candidate) []ResourceDescriptor {
 	var out []ResourceDescriptor
 	for _, d := range c.slsa.BuildDefinition.ResolvedDependencies {
-		if slices.Contains(j.requirement.Sources, withoutRevision(d.URI)) {
+		if slices.Contains(j.requirement.Sources, withoutRevision(d.URI)) && !climbs(d.URI) {
 			out = append(out, d)
 		}
 	}
