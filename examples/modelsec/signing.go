@@ -6,12 +6,16 @@ package main
 import (
 	"context"
 	"crypto"
+	"errors"
 	"os"
+	"os/exec"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/provenance/cosign"
+	"github.com/modelsec/modelsec-go/provenance/kmsplugin"
 	"github.com/modelsec/modelsec-go/provenance/sigstore"
 )
 
@@ -34,7 +38,7 @@ type signFlags struct {
 // --trusted-root.
 func (s *signFlags) define(c *cobra.Command, x *trust) {
 	f := c.Flags()
-	f.StringVar(&s.key, "sign-key", "", "private key `file` to sign with; of cosign's, the password is in $"+passwordVariable)
+	f.StringVar(&s.key, "sign-key", "", "private key `file` to sign with, of cosign's with the password in $"+passwordVariable+"; or\nNAME://KEY of the plugin sigstore-kms-NAME, or pkcs11:URI of the plugin sigstore-kms-hsm")
 	f.BoolVar(&s.keyless, "keyless", false, "sign as the identity that a token names, under a certificate of minutes (docs/TRUST.md)")
 	f.StringVar(&s.token, "identity-token", "", "with --keyless, `file` with the OIDC token (default: what the CI job or the machine\nhands out)")
 	f.StringVar(&s.config, "signing-config", "", "`file` that names the Sigstore services to sign with, also for --sign-key\n(default with --keyless: the public instance, fetched over TUF)")
@@ -67,7 +71,7 @@ func (s *signFlags) load(ctx context.Context, t *tool) (provenance.Signer, crypt
 	var pub crypto.PublicKey
 	var err error
 	if s.key != "" {
-		if key, err = s.privateKey(); err != nil {
+		if key, err = s.privateKey(ctx); err != nil {
 			return nil, nil, err
 		}
 		pub = key.Public()
@@ -91,9 +95,37 @@ func (s *signFlags) load(ctx context.Context, t *tool) (provenance.Signer, crypt
 	return signer, pub, nil
 }
 
-// privateKey reads the key of --sign-key, which may be under a password as
-// cosign writes it.
-func (s *signFlags) privateKey() (crypto.Signer, error) {
+// tokenPlugin is our plugin for PKCS#11, and tokenScheme how its keys are named
+// everywhere else.
+const (
+	tokenPlugin = "hsm"
+	tokenScheme = "pkcs11:"
+)
+
+// pluginKey opens a key in a key service.
+func pluginKey(ctx context.Context, uri string) (crypto.Signer, error) {
+	if rest, ok := strings.CutPrefix(uri, tokenScheme); ok {
+		uri = tokenPlugin + "://" + rest
+	}
+	key, err := kmsplugin.Open(ctx, uri, nil)
+	switch name, _, _ := strings.Cut(uri, "://"); {
+	case err == nil:
+		return key, nil
+	case !errors.Is(err, exec.ErrNotFound):
+		return nil, err
+	case name == tokenPlugin:
+		return nil, usage(err).hinted("go -C examples/sigstore-kms-%s install . in a clone makes it", name)
+	default:
+		return nil, usage(err).hinted("sigstore-kms-%s is a KMS plugin for Sigstore: docs/TRUST.md §1.3", name)
+	}
+}
+
+// privateKey opens the key of --sign-key. A file may be under a password as
+// cosign writes it; ./ keeps one whose name looks like a URI a file.
+func (s *signFlags) privateKey(ctx context.Context) (crypto.Signer, error) {
+	if kmsplugin.Is(s.key) || strings.HasPrefix(s.key, tokenScheme) {
+		return pluginKey(ctx, s.key)
+	}
 	text, err := readKeyFile(s.key)
 	if err != nil {
 		return nil, err

@@ -6,9 +6,7 @@ package trust_test
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -93,10 +91,7 @@ func installPlugin(t *testing.T, curve elliptic.Curve) (dir, uri, public string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := ecdsa.GenerateKey(curve, rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := ecdsaKey(t, curve)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
@@ -147,5 +142,30 @@ func TestPluginOfSigstoreSigns(t *testing.T) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	if _, err := kmsplugin.Open(t.Context(), "file:///does/not/exist", nil); !errors.Is(err, kmsplugin.ErrPlugin) || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("a key that is not there: got %v", err)
+	}
+}
+
+// TestOnePluginForCosignAndCommand: either signs with a key that neither has.
+func TestOnePluginForCosignAndCommand(t *testing.T) {
+	dir, uri, public := installPlugin(t, elliptic.P256())
+	cli, cosign := command(t), newTool(t, "cosign-v3")
+	for _, x := range []tool{cli, cosign} {
+		x.env[0] = "PATH=" + dir + ":" + os.Getenv("PATH")
+	}
+	ref := repository(t) + ":v1"
+	pinned := strings.TrimSpace(cli.must(t, "push", model(t), ref, "--sign-key", uri))
+	cli.must(t, "verify", ref, "--key", public)
+	verify := []string{"verify-attestation", "--insecure-ignore-tlog", "--allow-http-registry", "--type", provenance.PredicateRelease, "--key"}
+	cosign.must(t, append(verify, public, pinned)...)
+	cosign.must(t, append(verify, uri, pinned)...)
+
+	pinned = strings.TrimSpace(cli.must(t, "push", model(t), repository(t)+":v1"))
+	cosign.must(t, "sign", "--key", uri, "--use-signing-config=false", "--tlog-upload=false", "--yes", "--allow-http-registry", pinned)
+	cli.must(t, "verify", pinned, "--key", public)
+
+	for uri, want := range map[string]string{"absent://x": "sigstore-kms-absent is a KMS plugin", "pkcs11:token=x": "go -C examples/sigstore-kms-hsm install ."} {
+		if _, err := cli.run(t, "push", model(t), ref, "--sign-key", uri); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", uri, err, want)
+		}
 	}
 }
