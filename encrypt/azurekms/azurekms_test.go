@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -196,6 +197,32 @@ func TestAnswersAreBounded(t *testing.T) {
 	if read.n > 1<<20 {
 		t.Errorf("%d bytes of an endless answer were read", read.n)
 	}
+}
+
+// TestChallengesThatNameNoTenantAreErrors: the SDK relies on the address of an
+// authority being one.
+func TestChallengesThatNameNoTenantAreErrors(t *testing.T) {
+	_, b := encrypttest.NewBinding(t)
+	for _, authority := range []string{"x", "https://login.example.com", "/", "\"\""} {
+		for _, challenge := range []string{"Bearer authorization=%s, resource=\"https://vault.azure.net\"", "authoriBearer zation=%s resource=https://vault.azure.net"} {
+			k, err := azurekms.New("azurekms://"+vault+"/release", &azurekms.Options{Credential: token("t"), Transport: challenger(fmt.Sprintf(challenge, authority))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := k.Wrap(t.Context(), make([]byte, 128), b); err == nil {
+				t.Errorf("%q was taken for an authority", authority)
+			}
+		}
+	}
+}
+
+// challenger is a vault that demands a token, and nothing else.
+type challenger string
+
+func (c challenger) Do(r *http.Request) (*http.Response, error) {
+	out := azurekmstest.Answer(r, http.StatusUnauthorized, "", "", "")
+	out.Header.Set("WWW-Authenticate", string(c))
+	return out, nil
 }
 
 // TestEndpointNeedsTheCertificateOfTheVault: a private endpoint is an address,

@@ -7,6 +7,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -16,7 +17,7 @@ import (
 // memory whole.
 const maxAnswer = 64 << 10
 
-// bounded cuts answers that are longer.
+// bounded cuts answers that are longer, and leaves out what the SDK cannot read.
 type bounded struct{ transport policy.Transporter }
 
 // Do implements policy.Transporter.
@@ -24,8 +25,23 @@ func (b bounded) Do(r *http.Request) (*http.Response, error) {
 	resp, err := b.transport.Do(r)
 	if err == nil {
 		resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswer)
+		if !namesTenant(resp.Header.Get("WWW-Authenticate")) {
+			resp.Header.Del("WWW-Authenticate")
+		}
 	}
 	return resp, err
+}
+
+// namesTenant reports whether the authority of a challenge, where it has one, is
+// https://HOST/TENANT. The SDK takes the challenge apart as it is done here, and
+// panics where there is no tenant.
+func namesTenant(challenge string) bool {
+	for part := range strings.SplitSeq(strings.ReplaceAll(challenge, "Bearer ", ""), " ") {
+		if authority, ok := strings.CutPrefix(part, "authorization="); ok && strings.Count(authority, "/") < 3 {
+			return false
+		}
+	}
+	return true
 }
 
 // newTransport connects to endpoint in place of the vault, where it is not
