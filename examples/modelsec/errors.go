@@ -13,6 +13,7 @@ import (
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/modelsec"
 	"github.com/modelsec/modelsec-go/provenance"
+	"github.com/modelsec/modelsec-go/provenance/oms"
 	"github.com/modelsec/modelsec-go/registry"
 )
 
@@ -57,13 +58,14 @@ func usagef(format string, args ...any) *failure { return usage(fmt.Errorf(forma
 func (t *tool) status(ctx context.Context, err error) int {
 	var known *failure
 	var refused *provenance.PolicyError
+	var mismatch *oms.MismatchError
 	var network net.Error
 	switch {
 	case errors.As(err, &known):
 		return known.status
 	case !t.started:
 		return statusUsage
-	case errors.As(err, &refused):
+	case errors.As(err, &refused), errors.As(err, &mismatch):
 		return statusRefused
 	case ctx.Err() != nil:
 		return statusInterrupted

@@ -16,6 +16,7 @@ import (
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/modelsec"
 	"github.com/modelsec/modelsec-go/provenance"
+	"github.com/modelsec/modelsec-go/provenance/oms"
 	"github.com/modelsec/modelsec-go/registry"
 )
 
@@ -24,6 +25,7 @@ import (
 func (t *tool) hint(status int, err error) string {
 	var known *failure
 	var refused *provenance.PolicyError
+	var mismatch *oms.MismatchError
 	switch {
 	case errors.As(err, &known) && known.hint != "":
 		return known.hint
@@ -33,6 +35,8 @@ func (t *tool) hint(status int, err error) string {
 		return t.refusalHint(refused.Report)
 	case status == statusInterrupted:
 		return t.interruptHint()
+	case errors.As(err, &mismatch):
+		return "get the model again, or leave out with --ignore what does not belong to it"
 	case errors.Is(err, modelsec.ErrGrantSigned):
 		return "the grant is signed: --sign-key signs what takes its place"
 	case errors.Is(err, modelsec.ErrPartial):

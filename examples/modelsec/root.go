@@ -77,6 +77,7 @@ func (t *tool) rootCommand() *cobra.Command {
 		t.attestCommand(), t.summariseCommand(), t.exportCommand(), t.lineageCommand(), t.tagCommand(), t.tagsCommand(),
 		t.grantCommand(), t.grantsCommand(), t.revokeCommand(), t.denyCommand(),
 		t.copyCommand(), t.trustedRootCommand(), t.doctorCommand(), t.versionCommand())
+	root.AddCommand(t.omsCommand())
 	return root
 }
 

@@ -109,3 +109,14 @@ func TestKeylessModelSignaturesGoBothWays(t *testing.T) {
 		s.verifyModel(t, b, dir)
 	})
 }
+
+func TestCommandSignsModelsKeyless(t *testing.T) {
+	s, cli, dir := sigstoreStack(t), command(t), model(t)
+	token := file(t, "token", []byte(s.issuer.person(person)))
+	cli.must(t, "oms", "sign", dir, "--keyless", "--identity-token", token, "--signing-config", s.cfgPath, "--trusted-root", s.rootPath)
+	verify := []string{"oms", "verify", dir, "--certificate-oidc-issuer", s.issuer.people(), "--trusted-root", s.rootPath, "--certificate-identity"}
+	cli.must(t, append(verify, person)...)
+	if out, err := cli.run(t, append(verify, "x"+person)...); err == nil {
+		t.Errorf("another identity was taken: %s", out)
+	}
+}
