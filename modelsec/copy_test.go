@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/modelsec/modelsec-go/internal/ociserver"
 	"github.com/modelsec/modelsec-go/modelsec"
+	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/registry"
 )
 
@@ -317,4 +319,31 @@ type countedBody struct {
 func (c *countedBody) Close() error {
 	c.once.Do(func() { c.open.Add(-1) })
 	return c.Closer.Close()
+}
+
+// TestCopyReadsNoReferrerOfManyLayers: one blob may be listed thousands of times
+// in one small manifest, and would be held as often.
+func TestCopyReadsNoReferrerOfManyLayers(t *testing.T) {
+	p := newParty(t)
+	memory := registry.NewMemory()
+	d := push(t, p.client(memory), tagged, small(), p.options(p.recipients()))
+	s := openShelf(t, memory, repository)
+	for _, kind := range []string{provenance.BundleMediaType, grantType} {
+		s.attach(d, kind, slices.Repeat([]ocispec.Descriptor{s.blob(kind, []byte("junk of "+kind))}, 1000)...)
+	}
+	var reads atomic.Int64
+	counting := &evil{Opener: memory, before: func(_ context.Context, op, _ string) error {
+		if op == "fetch" {
+			reads.Add(1)
+		}
+		return nil
+	}}
+	policy := p.policy()
+	got, err := p.client(counting).Copy(t.Context(), elsewhere+":v3", tagged, &modelsec.CopyOptions{Policy: &policy, Grants: modelsec.CopyAllGrants})
+	if err != nil || got.Digest != d.Digest {
+		t.Fatal(got, err)
+	}
+	if n := reads.Load(); n > 100 {
+		t.Errorf("%d blobs were read", n)
+	}
 }

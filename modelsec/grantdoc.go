@@ -79,7 +79,7 @@ func pushGrant(ctx context.Context, store registry.WriteStore, manifest ocispec.
 // keep a good grant from being found. What cannot be read for now is an error.
 func fetchGrant(ctx context.Context, store registry.Store, d, subject ocispec.Descriptor) (*grantRecord, error) {
 	m, err := fetchReferrer(ctx, store, d, subject)
-	if err != nil || !isGrant(m) || len(m.Layers) > 2 {
+	if err != nil || !isGrant(m) {
 		return nil, onlyTemporary(err)
 	}
 	b, err := readBlob(ctx, store, m.Layers[0], maxReferrerBlob)

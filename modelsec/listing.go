@@ -144,7 +144,7 @@ type bundleReader struct{ large sync.Mutex }
 // fetch returns nil without an error for what is no attestation.
 func (r *bundleReader) fetch(ctx context.Context, store registry.Store, d, subject ocispec.Descriptor) (*provenance.Bundle, error) {
 	m, err := fetchReferrer(ctx, store, d, subject)
-	if err != nil || !isBundle(m) || len(m.Layers) != 1 {
+	if err != nil || !isBundle(m) {
 		return nil, err
 	}
 	return r.read(ctx, store, m.Layers[0], provenance.ParseBundle)

@@ -152,11 +152,12 @@ func fetchReferrer(ctx context.Context, store registry.Store, d, subject ocispec
 	return m, nil
 }
 
-// Kinds of referrers, by their own manifest.
+// Kinds of referrers, by their own manifest. One with more layers is neither, and
+// nobody reads them.
 func isBundle(m *ocispec.Manifest) bool {
-	return m.Layers[0].MediaType == provenance.BundleMediaType && (m.ArtifactType == provenance.BundleMediaType || m.ArtifactType == "")
+	return len(m.Layers) == 1 && m.Layers[0].MediaType == provenance.BundleMediaType && (m.ArtifactType == provenance.BundleMediaType || m.ArtifactType == "")
 }
 
 func isGrant(m *ocispec.Manifest) bool {
-	return m.ArtifactType == grantArtifactType && m.Layers[0].MediaType == grantArtifactType
+	return len(m.Layers) <= 2 && m.ArtifactType == grantArtifactType && m.Layers[0].MediaType == grantArtifactType
 }

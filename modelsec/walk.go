@@ -246,7 +246,7 @@ func (c *Client) fetchList(ctx context.Context, source string) (*provenance.Bund
 	if err != nil {
 		return nil, err
 	}
-	if len(m.Layers) != 1 || !isBundle(m) {
+	if !isBundle(m) {
 		return nil, fmt.Errorf("%w: %s is no signed denial list", ErrFormat, source)
 	}
 	b, err := readBlob(ctx, store, m.Layers[0], maxReferrerBlob)
