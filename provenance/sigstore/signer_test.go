@@ -15,7 +15,10 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -273,6 +276,29 @@ func TestSignerHidesTokens(t *testing.T) {
 	o.Token = func(context.Context, string) (string, error) { return "hunter2", nil }
 	if _, err := sign(t, o); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("got %v, want an error without the token", err)
+	}
+}
+
+// TestSignerTakesTheTokenNowhereElse: another port is another party, to which
+// net/http would take the token along.
+func TestSignerTakesTheTokenNowhereElse(t *testing.T) {
+	i := newInstance(t)
+	var asked atomic.Int32
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	t.Cleanup(other.Close)
+	for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect} {
+		authority := httptest.NewServer(http.RedirectHandler(other.URL, status))
+		t.Cleanup(authority.Close)
+		o := i.options(t)
+		var config map[string]any
+		if err := json.Unmarshal(o.SigningConfig, &config); err != nil {
+			t.Fatal(err)
+		}
+		config["caUrls"] = service(authority.URL, 1)
+		o.SigningConfig = must(json.Marshal(config))
+		if b, err := sign(t, o); err == nil || asked.Load() != 0 {
+			t.Errorf("redirect by %d: signed %v with error %v, %d requests elsewhere", status, b, err, asked.Load())
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ package sigstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,10 @@ func bound(ctx context.Context, inner http.RoundTripper) http.RoundTripper {
 	return boundTransport{ctx, inner}
 }
 
+// errRedirect is what a service gets that sends a signer, and with it an identity
+// token, to another address.
+var errRedirect = errors.New("redirect refused")
+
 type boundTransport struct {
 	ctx   context.Context
 	inner http.RoundTripper
@@ -28,6 +33,9 @@ type boundTransport struct {
 func (t boundTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := t.ctx.Err(); err != nil {
 		return nil, err
+	}
+	if req.Response != nil && (req.Method != http.MethodGet || req.Header.Get("Authorization") != "") {
+		return nil, errRedirect
 	}
 	// The request keeps its own end, which is a timeout; whichever comes first.
 	ctx, cancel := context.WithCancel(req.Context())
