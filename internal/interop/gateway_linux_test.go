@@ -50,6 +50,16 @@ func startGateway(t *testing.T, c *command, model string, flags ...string) *gate
 	return g
 }
 
+// variables is the environment that the gateway wrote for its clients.
+func (g *gateway) variables(t *testing.T) []string {
+	t.Helper()
+	env, err := os.ReadFile(filepath.Join(g.settings, "env"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(env))
+}
+
 // TestBotoReadsARealModelThroughTheGateway with nothing but the variables that
 // the gateway wrote.
 func TestBotoReadsARealModelThroughTheGateway(t *testing.T) {
@@ -59,12 +69,8 @@ func TestBotoReadsARealModelThroughTheGateway(t *testing.T) {
 		missing(t, "the Python packages boto3, safetensors and numpy")
 	}
 	g := startGateway(t, newCommand(t), model, "--listen", "127.0.0.1:0")
-	env, err := os.ReadFile(filepath.Join(g.settings, "env"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	check := exec.Command(python, "-B", filepath.Join("testdata", "tensors", "gateway.py"), model)
-	check.Env = append(cleanEnv(t), strings.Fields(string(env))...)
+	check.Env = append(cleanEnv(t), g.variables(t)...)
 	if out, err := check.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) == "0" {
 		t.Errorf("%v\n%s", err, out)
 	}
