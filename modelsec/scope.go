@@ -125,6 +125,9 @@ func (r *keyring) unlock(b encrypt.Binding) error {
 			}
 		}
 	}
+	if err := t.index.CheckSome(files); err != nil {
+		return fmt.Errorf("%w: the grants contradict each other: %w", ErrFormat, err)
+	}
 	slices.SortStableFunc(files, func(a, b index.File) int { return cmp.Compare(a.Runs[0].Layer, b.Runs[0].Layer) })
 	t.setFiles(files)
 	t.openers = openers

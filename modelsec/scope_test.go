@@ -16,6 +16,7 @@ import (
 
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/modelsec"
+	"github.com/modelsec/modelsec-go/provenance"
 	"github.com/modelsec/modelsec-go/registry"
 )
 
@@ -199,6 +200,46 @@ func TestScopedGrantsAddUp(t *testing.T) {
 	}
 	if !opens(t, p, p, memory, d) {
 		t.Error("grants of some files took the whole away")
+	}
+}
+
+// TestScopedGrantsThatOverlapAreRefused: each list was held to the geometry by
+// itself. Where two place files over each other, reading one must not silently
+// leave out what the other has.
+func TestScopedGrantsThatOverlapAreRefused(t *testing.T) {
+	p, friend := newParty(t), newParty(t)
+	memory := registry.NewMemory()
+	src := source(map[string]int{shard: 3 * segment})
+	d := push(t, p.client(memory), tagged, src, p.options(p.recipients()))
+	s := openShelf(t, memory, repository)
+	g := must(encrypt.ParseGrant(s.read(s.manifest(s.referrers(d, grantType)[0]).Layers[0])))
+	b := encrypt.Binding{ArtifactID: g.ArtifactID, Commitment: g.Commitment, Manifest: g.Manifest}
+	key := must(encrypt.UnwrapKey(t.Context(), g.Recipients, b, now, p.identity))
+	defer key.Close()
+	list := func(name string, offset, size int) {
+		files := fmt.Appendf(nil, `[{"path":%q,"role":"weight","size":%d,"runs":[[0,0,%d,%[2]d]]}]`, name, size, offset)
+		g.Recipients = must(encrypt.WrapFiles(t.Context(), key, b, files, []uint32{0}, friend.recipients()...))
+		doc := must(g.Encode())
+		bundle := signed(t, p, d.Digest, must(provenance.NewGrant(digestOf(doc))))
+		s.attach(d, grantType, s.blob(grantType, doc), s.blob(provenance.BundleMediaType, bundle.Bytes()))
+	}
+	list(shard, 0, 3*segment)
+	list(otherShard, 10, 20)
+	m, err := friend.client(memory).OpenFiles(t.Context(), tagged, p.policy(), shard, otherShard)
+	if err == nil {
+		got, err := fs.ReadFile(m.FS(t.Context()), shard)
+		t.Errorf("opened; reads the shard as it is: %v, %v", bytes.Equal(got, src[shard].Data), err)
+		m.Close()
+		return
+	}
+	refused(t, err, modelsec.ErrFormat)
+	contains(t, err, "overlap")
+	for _, name := range []string{shard, otherShard} {
+		m, err := friend.client(memory).OpenFiles(t.Context(), tagged, p.policy(), name)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		m.Close()
 	}
 }
 

@@ -235,10 +235,19 @@ func (x *Index) ParseFiles(b []byte) ([]File, error) {
 	if err := decode(slices.Concat([]byte(`{"files":`), b, []byte(`}`)), &s); err != nil {
 		return nil, fmt.Errorf("%w: file list: %w", ErrFormat, err)
 	}
-	if err := checkSome(s.Files, x.geometry); err != nil {
-		return nil, fmt.Errorf("%w: file list: %w", ErrFormat, err)
+	if err := x.CheckSome(s.Files); err != nil {
+		return nil, err
 	}
 	return s.Files, nil
+}
+
+// CheckSome holds files of one or more such lists to the geometry and to each
+// other.
+func (x *Index) CheckSome(files []File) error {
+	if err := checkSome(files, x.geometry); err != nil {
+		return fmt.Errorf("%w: file list: %w", ErrFormat, err)
+	}
+	return nil
 }
 
 // CheckDigest refuses every digest but SHA-256 in lower-case hex.
