@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/modelsec/modelsec-go/modelsec"
 	"github.com/modelsec/modelsec-go/provenance"
+	"github.com/modelsec/modelsec-go/registry"
 )
 
 // exported is a family under a denial list, whose tuned model was judged and
@@ -280,4 +282,31 @@ func TestK23AGateSummarisesForAFleet(t *testing.T) {
 	if !errors.As(err, &e) || !strings.Contains(e.Error(), "summarise") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestSummaryIsNotSignedForContentThatWasNotCompared: a rule that wants content
+// compared is not summarised on evidence alone.
+func TestSummaryIsNotSignedForContentThatWasNotCompared(t *testing.T) {
+	p, gate := newParty(t), newParty(t)
+	memory := registry.NewMemory()
+	o := p.options(nil)
+	o.Statements = []provenance.Statement{must(provenance.NewPlaintext(provenance.Plaintext{Root: must(modelsec.PlaintextRoot(t.Context(), small(), o))}))}
+	push(t, p.client(memory), tagged, small(), o)
+	options := modelsec.SummaryOptions{Signer: gate.signer, Verifier: "https://gate.example.com/v1"}
+
+	layers := p.policy()
+	layers.Rules[0].CompareLayerDigests = true
+	bad := &evil{Opener: memory, content: func(d ocispec.Descriptor, b []byte) []byte {
+		if strings.HasPrefix(d.MediaType, layerType+"weight") {
+			b[7] ^= 1
+		}
+		return b
+	}}
+	_, err := p.client(bad).Summarise(t.Context(), tagged, layers, options)
+	refused(t, err, modelsec.ErrDigest)
+	if _, err := p.client(memory).Summarise(t.Context(), tagged, layers, options); err != nil {
+		t.Error(err)
+	}
+	_, err = p.client(memory).Summarise(t.Context(), tagged, p.comparing(t), options)
+	refused(t, err, modelsec.ErrConfig)
 }

@@ -26,8 +26,10 @@ type SummaryOptions struct {
 
 // Summarise judges the artifact as Verify does and, where the policy admits it,
 // signs a SLSA verification summary and attaches it, so that others check one
-// statement instead of all. Opening a model never signs one. A refusal is a
-// *provenance.PolicyError, and nothing is signed.
+// statement instead of all. Opening a model never signs one. Where the policy
+// compares layer digests the whole content is read; a policy that compares
+// plaintext is an ErrConfig. A refusal is a *provenance.PolicyError, and nothing
+// is signed.
 func (c *Client) Summarise(ctx context.Context, ref string, p provenance.Policy, o SummaryOptions) (ocispec.Descriptor, error) {
 	c.init()
 	op := c.begin("summarise", ref)
@@ -49,7 +51,7 @@ func (c *Client) Summarise(ctx context.Context, ref string, p provenance.Policy,
 		if err := a.enforce(ctx); err != nil {
 			return ocispec.Descriptor{}, err
 		}
-		if err := a.checkIndex(ctx); err != nil {
+		if err := a.checkForOthers(ctx); err != nil {
 			return ocispec.Descriptor{}, err
 		}
 		st, err := provenance.NewSummary(a.report, o.Verifier, o.PolicyURI)
@@ -63,4 +65,16 @@ func (c *Client) Summarise(ctx context.Context, ref string, p provenance.Policy,
 		return a.attach(ctx, store, b)
 	}()
 	return d, op.fail(err)
+}
+
+// checkForOthers reads what the rule wants compared: who takes a summary in
+// place of the evidence takes it for done.
+func (a *artifact) checkForOthers(ctx context.Context) error {
+	switch {
+	case a.comparesPlaintext():
+		return fmt.Errorf("%w: the policy compares content with its plaintext root, which only opening the model does; summarise under a policy that does not", ErrConfig)
+	case a.rule.CompareLayerDigests:
+		return a.checkContent(ctx)
+	}
+	return a.checkIndex(ctx)
 }
