@@ -58,18 +58,11 @@ func (t *tool) export(ctx context.Context, target, path string, x trust, sign si
 	if err != nil {
 		return err
 	}
-	policy, err := x.load(ref)
-	if err != nil {
-		return err
-	}
-	client, done, err := t.client(ref)
+	client, policy, done, err := t.judge(ref, x)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err := x.apply(client, policy); err != nil {
-		return err
-	}
 	var o modelsec.ExportOptions
 	if o.Signer, _, err = sign.load(ctx, t); err != nil {
 		return err

@@ -113,18 +113,11 @@ func (t *tool) sealed(ctx context.Context, target string, x trust, ids identityF
 	if err != nil {
 		return nil, err
 	}
-	policy, err := x.load(ref)
-	if err != nil {
-		return nil, err
-	}
-	client, done, err := t.client(ref)
+	client, policy, done, err := t.judge(ref, x)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	if err = x.apply(client, policy); err != nil {
-		return nil, err
-	}
 	if client.Identities, err = ids.load(ctx, t); err != nil {
 		return nil, err
 	}

@@ -42,18 +42,11 @@ func (t *tool) lineage(ctx context.Context, target string, x trust, dot bool) er
 	if err != nil {
 		return err
 	}
-	policy, err := x.load(ref)
-	if err != nil {
-		return err
-	}
-	client, done, err := t.client(ref)
+	client, policy, done, err := t.judge(ref, x)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err := x.apply(client, policy); err != nil {
-		return err
-	}
 	l, err := client.Lineage(ctx, target, policy)
 	done()
 	if l == nil || err != nil && t.json {

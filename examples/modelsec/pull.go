@@ -71,18 +71,11 @@ func (t *tool) verify(ctx context.Context, target string, x trust, deep bool) er
 	if err != nil {
 		return err
 	}
-	policy, err := x.load(ref)
-	if err != nil {
-		return err
-	}
-	client, done, err := t.client(ref)
+	client, policy, done, err := t.judge(ref, x)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err = x.apply(client, policy); err != nil {
-		return err
-	}
 	judge := client.Verify
 	if deep {
 		judge = client.VerifyDeep
@@ -130,18 +123,11 @@ func (t *tool) pull(ctx context.Context, target, dir string, x trust, ids identi
 	if err != nil {
 		return err
 	}
-	policy, err := x.load(ref)
-	if err != nil {
-		return err
-	}
-	client, done, err := t.client(ref)
+	client, policy, done, err := t.judge(ref, x)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err = x.apply(client, policy); err != nil {
-		return err
-	}
 	if client.Identities, err = ids.load(ctx, t); err != nil {
 		return err
 	}

@@ -65,18 +65,11 @@ func (t *tool) serve(ctx context.Context, target string, x trust, ids identityFl
 	if err != nil {
 		return err
 	}
-	policy, err := x.load(ref)
-	if err != nil {
-		return err
-	}
-	client, done, err := t.client(ref)
+	client, policy, done, err := t.judge(ref, x)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err = x.apply(client, policy); err != nil {
-		return err
-	}
 	if client.Identities, err = ids.load(ctx, t); err != nil {
 		return err
 	}

@@ -52,18 +52,11 @@ func (t *tool) summarise(ctx context.Context, target string, x trust, sign signF
 	if err != nil {
 		return err
 	}
-	policy, err := x.load(ref)
-	if err != nil {
-		return err
-	}
-	client, done, err := t.client(ref)
+	client, policy, done, err := t.judge(ref, x)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err := x.apply(client, policy); err != nil {
-		return err
-	}
 	if o.Signer, _, err = sign.load(ctx, t); err != nil {
 		return err
 	}

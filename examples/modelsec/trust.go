@@ -172,6 +172,22 @@ func (x *trust) apply(client *modelsec.Client, policy provenance.Policy) (err er
 	return nil
 }
 
+// judge returns a client that believes whom the flags name, and the policy that
+// they make for a reference. done is that of client.
+func (t *tool) judge(ref registry.Reference, x trust) (c *modelsec.Client, policy provenance.Policy, done func(), err error) {
+	if policy, err = x.load(ref); err != nil {
+		return nil, policy, nil, err
+	}
+	if c, done, err = t.client(ref); err != nil {
+		return nil, policy, nil, err
+	}
+	if err = x.apply(c, policy); err != nil {
+		done()
+		return nil, policy, nil, err
+	}
+	return c, policy, done, nil
+}
+
 // evidence reads the bundles.
 func (x *trust) evidence() ([]*provenance.Bundle, error) {
 	var out []*provenance.Bundle
