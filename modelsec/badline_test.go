@@ -166,8 +166,8 @@ func pullOverCutConnection(t *testing.T, b *bulk, profile string) {
 	c := remote()
 	c.Connections = 1
 	b.pull(t, c, over(t, l, b.server), profile)
-	if least := int(b.size / l.every); l.cuts < least {
-		t.Errorf("%d connections broke, want at least %d", l.cuts, least)
+	if cuts, least := l.broken(), int(b.size/l.every); cuts < least {
+		t.Errorf("%d connections broke, want at least %d", cuts, least)
 	}
 	thrifty(t, b.size, l)
 }
@@ -182,8 +182,8 @@ func pullOverFrayedLine(t *testing.T, b *bulk, profile string) { b.overCutLine(t
 func (b *bulk) overCutLine(t *testing.T, profile string, every int64) {
 	l := &line{every: every, whole: true}
 	b.pull(t, remote(), over(t, l, b.server), profile)
-	if least := int(b.size / l.every); l.cuts < least {
-		t.Errorf("%d connections broke, want at least %d", l.cuts, least)
+	if cuts, least := l.broken(), int(b.size/l.every); cuts < least {
+		t.Errorf("%d connections broke, want at least %d", cuts, least)
 	}
 	thrifty(t, b.size, l)
 }
@@ -206,8 +206,8 @@ func pullWithoutRanges(t *testing.T, b *bulk, profile string) {
 		t.Errorf("the report says %q, and not that the host ignores ranges", notes)
 	}
 	thrifty(t, b.size, l)
-	if l.cuts > 1 {
-		t.Errorf("%d replies were broken off, want that to the first range only", l.cuts)
+	if cuts := l.broken(); cuts > 1 {
+		t.Errorf("%d replies were broken off, want that to the first range only", cuts)
 	}
 }
 

@@ -171,8 +171,11 @@ func TestPushKilledAtRandomMomentsIsWholeAndThrifty(t *testing.T) {
 				// Four layers are under way at a time, and any of them may be stored
 				// and not recorded.
 				most := b.size + b.size/20 + int64(n)*4*pushedPart
-				t.Logf("%d kills: %d bytes were received of an artifact of %d, want at most %d", n, l.received, b.size, most)
-				if l.received > most {
+				l.mu.Lock()
+				received := l.received
+				l.mu.Unlock()
+				t.Logf("%d kills: %d bytes were received of an artifact of %d, want at most %d", n, received, b.size, most)
+				if received > most {
 					t.Error("more was sent again than the layers under way")
 				}
 				b.pull(t, remote(), host, name)

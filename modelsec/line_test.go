@@ -181,6 +181,14 @@ func (l *line) cut(w *wire) {
 	w.Conn.Close()
 }
 
+// broken is how many connections broke so far. Some of the last may still be
+// served.
+func (l *line) broken() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cuts
+}
+
 // thrifty fails where more was sent than the size and what the faults of a
 // line account for: one request for each connection that broke, and 5 %.
 func thrifty(t *testing.T, size int64, lines ...*line) {
