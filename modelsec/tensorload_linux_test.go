@@ -95,8 +95,10 @@ func regularFiles(t *testing.T) map[string]bool {
 	for _, e := range entries {
 		path := filepath.Join("/proc/self/fd", e.Name())
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-			target, _ := os.Readlink(path)
-			names[target] = true
+			// It may have been closed since.
+			if target, err := os.Readlink(path); err == nil {
+				names[target] = true
+			}
 		}
 	}
 	return names
