@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -32,6 +33,11 @@ func build(ctx context.Context, install bool) (bin string, err error) {
 	}()
 	if err := goTool(ctx, "", "build", "-o", bin+string(filepath.Separator), "./registry", "./worker", "./ocicrypt"); err != nil {
 		return "", err
+	}
+	if runtime.GOOS == "linux" {
+		if err := goTool(ctx, "", "build", "-o", bin+string(filepath.Separator), "./warm"); err != nil {
+			return "", err
+		}
 	}
 	if err := goTool(ctx, "", "build", "-tags", "nolanes", "-o", filepath.Join(bin, workerWithoutLanes), "./worker"); err != nil {
 		return "", err

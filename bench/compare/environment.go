@@ -27,6 +27,7 @@ type environment struct {
 	Registry   string          `json:"registry"`
 	Storage    string          `json:"storage"`
 	Load       string          `json:"load"` // when the run began
+	Warm       bool            `json:"warm"` // memory was touched before
 	Size       string          `json:"size"`
 	Rounds     int             `json:"rounds"`
 	Contenders []contenderInfo `json:"contenders"`
@@ -44,7 +45,7 @@ func describe(ctx context.Context, o options, list []contender) environment {
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Kernel: readLine("/proc/sys/kernel/osrelease"),
 		Cores: runtime.NumCPU(), Go: runtime.Version(), Load: readLine("/proc/loadavg"),
 		Registry: "distribution " + moduleVersion(ctx, "github.com/distribution/distribution/v3"),
-		Storage:  "disk", Size: o.size.String(), Rounds: o.rounds,
+		Storage:  "disk", Size: o.size.String(), Rounds: o.rounds, Warm: o.warm,
 	}
 	if strings.HasPrefix(o.work, "/dev/shm") {
 		e.Storage = "tmpfs"

@@ -35,6 +35,7 @@ type options struct {
 	out        string
 	profile    string
 	install    bool
+	warm       bool
 	patience   time.Duration
 	scale      string
 }
@@ -52,6 +53,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "results", "directory for samples, table and plot; empty: print the table only")
 	flag.StringVar(&o.profile, "profile", "", "directory for processor profiles of this library, one more run each")
 	flag.BoolVar(&o.install, "install", false, "build the oras CLI "+orasVersion+" where none is on PATH")
+	flag.BoolVar(&o.warm, "warm", false, "first have a virtual machine's memory given to it for the whole run; as root on Linux")
 	flag.StringVar(&o.scale, "scale", "", "sizes, as in 64MiB,1GiB: instead of the scenarios, one file of each size by this library alone, and whether memory and work a byte stay what they are; with -work on a disk")
 	flag.DurationVar(&o.patience, "patience", 0, "before each sample, wait up to this long for the machine to be idle")
 	flag.Parse()
@@ -82,6 +84,13 @@ func run(ctx context.Context, o options) (err error) {
 	keys, err := writeKeys(filepath.Join(work, "keys"))
 	if err != nil {
 		return err
+	}
+	if o.warm {
+		end, err := warm(ctx, bin)
+		if err != nil {
+			return err
+		}
+		defer end()
 	}
 	all := contenders(ctx, bin, keys)
 	r := &runner{options: o, work: work, bin: bin}

@@ -54,7 +54,11 @@ func (r *record) keep(dir, suffix string, now time.Time, table []byte, groups []
 func (e environment) header(w io.Writer) {
 	fmt.Fprintf(w, "Commit %s, %s, %s (%s), %s %s, %d cores, %d MiB, kernel %s, %s on %s, %d rounds. Load at the start: %s.\n",
 		e.Commit, e.Time, e.CPU, joinOr(e.Features, "no features listed"), e.OS, e.Arch, e.Cores, e.MemoryMiB, e.Kernel, e.Registry, e.Storage, e.Rounds, e.Load)
-	fmt.Fprintf(w, "Built with %s.\n", e.Go)
+	fmt.Fprintf(w, "Built with %s.", e.Go)
+	if e.Warm {
+		fmt.Fprint(w, " Memory was touched before and kept.")
+	}
+	fmt.Fprintln(w)
 }
 
 // lines is the environment and then every sample, each a line of JSON.
