@@ -22,8 +22,12 @@ import (
 )
 
 // pushParts is how many layers are uploaded at a time. More do not help: the
-// cores are busy hashing, and each takes memory.
-const pushParts = 4
+// cores are busy hashing, and each takes memory. Where all are small, most of
+// the time is spent waiting for replies.
+const (
+	pushParts  = 4
+	smallParts = 8
+)
 
 // PushOptions say what a push makes of the source. Nil pushes an unsigned
 // plain artifact.
@@ -225,10 +229,20 @@ func defaultName(repository string) string {
 func (u *uploader) uploadAll(ctx context.Context) ([]*uploaded, error) {
 	defer u.watch(u.plan.total)()
 	layers := make([]*uploaded, len(u.plan.layers))
-	err := parallel(ctx, len(layers), pushParts, func(part context.Context, i int) (err error) {
+	err := parallel(ctx, len(layers), u.width(), func(part context.Context, i int) (err error) {
 		layers[i], err = u.upload(part, ctx, i)
 		return err
 	})
 	// K46: what others learned of the lanes since is about these digests too.
 	return layers, join(err, u.lanes.Err())
+}
+
+// width is how many layers are uploaded at a time.
+func (u *uploader) width() int {
+	for _, l := range u.plan.layers {
+		if l.content > u.plan.segment {
+			return pushParts
+		}
+	}
+	return smallParts
 }

@@ -4,13 +4,13 @@
 package modelsec
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,7 +43,8 @@ type uploader struct {
 	lanes   *digest.Lanes
 	key     *encrypt.Key // nil in the plain profile
 	id      [16]byte
-	journal *journal // nil: none
+	journal *journal  // nil: none
+	blobs   sync.Pool // of *smallBlob
 
 	fileDigests bool // somebody asked for them
 }
@@ -94,9 +95,13 @@ func (u *uploader) upload(ctx, caller context.Context, i int) (out *uploaded, er
 		if err := pause(ctx, attempt); err != nil {
 			return nil, err
 		}
-		if putter != nil && (putter.PutFirst(size) || attempt == 0 && u.small(size)) {
-			out, err = u.put(ctx, settled, i, size, putter)
-		} else {
+		first := putter != nil && putter.PutFirst(size)
+		switch {
+		case putter != nil && u.small(size) && (first || attempt == 0):
+			out, err = u.putSmall(ctx, settled, i, putter)
+		case first:
+			out, err = u.put(ctx, settled, i, putter)
+		default:
 			out, err = u.stream(ctx, settled, i, size)
 		}
 		if err == nil || !temporary(err) && !(putter != nil && errors.Is(err, registry.ErrUploadForm)) {
@@ -136,40 +141,19 @@ func (u *uploader) stream(ctx, settled context.Context, i int, size int64) (*upl
 	return out, w.Commit(settled, out.digest)
 }
 
-// put makes the blob first: in memory where it is one segment, since one
-// request less and no second reading of the source are then for free, else in
-// a private file, for registries that must know a digest before they take it.
-func (u *uploader) put(ctx, settled context.Context, i int, size int64, putter registry.Putter) (*uploaded, error) {
-	var blob interface {
-		io.Writer
-		io.ReaderAt
-	} = new(memoryFile)
-	if !u.small(size) {
-		f, err := privateFile()
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		blob = f
-	}
-	out, err := u.pass(ctx, i, blob)
+// put makes the blob first, in a private file, for registries that must know a
+// digest before they take it.
+func (u *uploader) put(ctx, settled context.Context, i int, putter registry.Putter) (*uploaded, error) {
+	f, err := privateFile()
 	if err != nil {
 		return nil, err
 	}
-	return out, putter.Put(settled, ocispec.Descriptor{MediaType: layerMediaType, Digest: out.digest, Size: out.size}, blob)
-}
-
-// small reports whether a blob has one segment at most.
-func (u *uploader) small(size int64) bool {
-	return size <= u.plan.segment+index.SealHeader+index.SealOverhead
-}
-
-// memoryFile is a small blob.
-type memoryFile struct{ bytes.Buffer }
-
-// ReadAt implements io.ReaderAt.
-func (m *memoryFile) ReadAt(p []byte, off int64) (int, error) {
-	return bytes.NewReader(m.Bytes()).ReadAt(p, off)
+	defer f.Close()
+	out, err := u.pass(ctx, i, f)
+	if err != nil {
+		return nil, err
+	}
+	return out, putter.Put(settled, ocispec.Descriptor{MediaType: layerMediaType, Digest: out.digest, Size: out.size}, f)
 }
 
 // hash is an upload to nowhere.

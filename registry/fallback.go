@@ -69,7 +69,7 @@ func lists(manifests []ocispec.Descriptor, d digest.Digest) bool {
 // a registry that does so loses the entries of every client.
 func (r *remote) awaitReferrer(ctx context.Context, subject digest.Digest, d ocispec.Descriptor, b []byte) error {
 	for attempt := range fallbackAttempts {
-		listed := false
+		listed, asked := false, time.Now()
 		err := r.listedReferrers(ctx, subject, "", func(manifests []ocispec.Descriptor) error {
 			if listed = lists(manifests, d.Digest); listed {
 				return errEnough
@@ -82,7 +82,7 @@ func (r *remote) awaitReferrer(ctx context.Context, subject digest.Digest, d oci
 		if err != nil {
 			return err
 		}
-		if err := settle(ctx, attempt); err != nil {
+		if err := settle(ctx, time.Since(asked), attempt); err != nil {
 			return err
 		}
 		if _, err := r.putManifest(ctx, d, b, d.Digest.String()); err != nil {
@@ -93,9 +93,10 @@ func (r *remote) awaitReferrer(ctx context.Context, subject digest.Digest, d oci
 }
 
 // settle waits, longer with every attempt, so that writers who got into each
-// other's way draw apart.
-func settle(ctx context.Context, attempt int) error {
-	timer := time.NewTimer(fallbackSettle + rand.N(fallbackSettle<<min(attempt, 4)))
+// other's way draw apart. gap is what passed between our read and our write.
+func settle(ctx context.Context, gap time.Duration, attempt int) error {
+	least := min(max(fallbackGaps*gap, fallbackSettle), fallbackSettleMax)
+	timer := time.NewTimer(least + rand.N(least<<min(attempt, 4)))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -140,7 +141,9 @@ func (r *remote) keepsTag(ctx context.Context, subject digest.Digest) (bool, err
 // it has undone it by then. change returns nil when nothing is left to do.
 func (r *remote) rewriteReferrers(ctx context.Context, subject digest.Digest, change func([]ocispec.Descriptor) []ocispec.Descriptor) error {
 	wrote, seen := false, false
+	var gap time.Duration
 	for attempt := range fallbackAttempts {
+		read := time.Now()
 		manifests, err := r.taggedReferrers(ctx, subject)
 		if err != nil {
 			return err
@@ -167,11 +170,12 @@ func (r *remote) rewriteReferrers(ctx context.Context, subject digest.Digest, ch
 			if _, err := r.putManifest(ctx, d, b, fallbackTag(subject)); err != nil {
 				return err
 			}
+			gap = time.Since(read)
 			if attempt == 0 {
 				continue
 			}
 		}
-		if err := settle(ctx, attempt); err != nil {
+		if err := settle(ctx, gap, attempt); err != nil {
 			return err
 		}
 	}

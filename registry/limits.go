@@ -109,7 +109,10 @@ const (
 	// entry into a referrers tag which others write too.
 	fallbackAttempts = 12
 
-	// fallbackSettle is the least time after which a read-back must still show
-	// the entry: longer than another writer takes from its read to its write.
-	fallbackSettle = 100 * time.Millisecond
+	// After a time between these bounds a read-back must still show the entry:
+	// fallbackGaps times what passed from our read to our write, since another
+	// writer who read before that write writes within some such time too.
+	fallbackGaps      = 10
+	fallbackSettle    = 25 * time.Millisecond
+	fallbackSettleMax = time.Second
 )
