@@ -239,8 +239,8 @@ func (u *uploader) uploadAll(ctx context.Context) ([]*uploaded, error) {
 
 // width is how many layers are uploaded at a time.
 func (u *uploader) width() int {
-	for _, l := range u.plan.layers {
-		if l.content > u.plan.segment {
+	for i := range u.plan.layers {
+		if !u.small(i) {
 			return pushParts
 		}
 	}

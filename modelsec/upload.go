@@ -97,7 +97,7 @@ func (u *uploader) upload(ctx, caller context.Context, i int) (out *uploaded, er
 		}
 		first := putter != nil && putter.PutFirst(size)
 		switch {
-		case putter != nil && u.small(size) && (first || attempt == 0):
+		case putter != nil && u.small(i) && (first || attempt == 0):
 			out, err = u.putSmall(ctx, settled, i, putter)
 		case first:
 			out, err = u.put(ctx, settled, i, putter)

@@ -19,10 +19,8 @@ import (
 	"github.com/modelsec/modelsec-go/registry"
 )
 
-// small reports whether a blob has one segment at most.
-func (u *uploader) small(size int64) bool {
-	return size <= u.plan.segment+index.SealHeader+index.SealOverhead
-}
+// small reports whether a layer has one segment at most.
+func (u *uploader) small(i int) bool { return u.plan.layers[i].content <= u.plan.segment }
 
 // smallBlob is the memory of one small layer on its way.
 type smallBlob struct{ content, stored []byte }
