@@ -89,7 +89,11 @@ func (a *artifact) concerns(ctx context.Context, subjects []digest.Digest) (bool
 }
 
 func (a *artifact) attach(ctx context.Context, store registry.WriteStore, b *provenance.Bundle) (ocispec.Descriptor, error) {
-	d, err := pushBundle(ctx, store, a.desc, b)
+	var d ocispec.Descriptor
+	manifest, err := makeBundle(ctx, store, a.desc, b)
+	if err == nil {
+		d, err = store.PushManifest(ctx, ocispec.MediaTypeImageManifest, manifest)
+	}
 	if err == nil {
 		err = readBack(ctx, store, a.desc, []ocispec.Descriptor{d})
 	}

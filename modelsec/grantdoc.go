@@ -65,15 +65,6 @@ func newGrant(ctx context.Context, manifest ocispec.Descriptor, b encrypt.Bindin
 	return r, append(layers, layerBytes{provenance.BundleMediaType, r.bundle.Bytes()}), nil
 }
 
-// pushGrant makes and stores one grant document.
-func pushGrant(ctx context.Context, store registry.WriteStore, manifest ocispec.Descriptor, b encrypt.Binding, stanzas []encrypt.Stanza, signer provenance.Signer) (ocispec.Descriptor, error) {
-	_, layers, err := newGrant(ctx, manifest, b, stanzas, signer)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	return pushReferrer(ctx, store, manifest, grantArtifactType, nil, layers...)
-}
-
 // fetchGrant reads one grant. What cannot be read as one is nil: the listing is
 // open to anybody who can write to the registry, and junk in it must not
 // keep a good grant from being found. What cannot be read for now is an error.

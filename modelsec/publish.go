@@ -123,10 +123,11 @@ func (u *uploader) config(o *PushOptions, name string) Config {
 	return c
 }
 
-// attest signs and attaches the statements, then the grant, one at a time:
-// registries that keep referrers by tag lose concurrent ones.
+// attest signs and attaches the statements, and after them the grant, in one
+// change of the listing where the store can. What may fail elsewhere, at a
+// signer or a key service, is done before anything is listed.
 func (u *uploader) attest(ctx context.Context, manifest ocispec.Descriptor, indexDigest godigest.Digest, o *PushOptions, name string, tags []string) ([]ocispec.Descriptor, error) {
-	var out []ocispec.Descriptor
+	var out [][]byte
 	if o.Signer != nil {
 		release, err := newRelease(u.c, provenance.Release{Name: name, Tags: tags, Sequence: o.Sequence,
 			Expires: o.Expires, Profile: string(u.plan.profile), IndexDigest: indexDigest})
@@ -138,23 +139,35 @@ func (u *uploader) attest(ctx context.Context, manifest ocispec.Descriptor, inde
 			if err != nil {
 				return nil, err
 			}
-			d, err := pushBundle(ctx, u.store, manifest, b)
+			m, err := makeBundle(ctx, u.store, manifest, b)
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, d)
+			out = append(out, m)
 		}
 	}
-	if u.key == nil {
-		return out, nil
+	if u.key != nil {
+		m, err := u.grant(ctx, manifest, o)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
 	}
+	return pushReferrers(ctx, u.store, out)
+}
+
+// grant wraps the key for the recipients.
+func (u *uploader) grant(ctx context.Context, manifest ocispec.Descriptor, o *PushOptions) ([]byte, error) {
 	binding := encrypt.Binding{ArtifactID: u.id, Commitment: u.key.Commitment(u.id), Manifest: manifest.Digest}
 	stanzas, err := encrypt.WrapKey(ctx, u.key, binding, o.Recipients...)
 	if err != nil {
 		return nil, err
 	}
-	d, err := pushGrant(ctx, u.store, manifest, binding, stanzas, o.Signer)
-	return append(out, d), err
+	_, layers, err := newGrant(ctx, manifest, binding, stanzas, o.Signer)
+	if err != nil {
+		return nil, err
+	}
+	return makeReferrer(ctx, u.store, manifest, grantArtifactType, nil, layers...)
 }
 
 // sign signs a statement about a manifest.

@@ -91,9 +91,19 @@ type layerBytes struct {
 // pushReferrer stores a small artifact about subject and lists it. One about
 // nothing stands for itself.
 func pushReferrer(ctx context.Context, store registry.WriteStore, subject ocispec.Descriptor, artifactType string, annotations map[string]string, layers ...layerBytes) (ocispec.Descriptor, error) {
-	config, err := writeBlob(ctx, store, ocispec.MediaTypeEmptyJSON, ocispec.DescriptorEmptyJSON.Data)
+	b, err := makeReferrer(ctx, store, subject, artifactType, annotations, layers...)
 	if err != nil {
 		return ocispec.Descriptor{}, err
+	}
+	return store.PushManifest(ctx, ocispec.MediaTypeImageManifest, b)
+}
+
+// makeReferrer stores what a small artifact consists of and returns its
+// manifest.
+func makeReferrer(ctx context.Context, store registry.WriteStore, subject ocispec.Descriptor, artifactType string, annotations map[string]string, layers ...layerBytes) ([]byte, error) {
+	config, err := writeBlob(ctx, store, ocispec.MediaTypeEmptyJSON, ocispec.DescriptorEmptyJSON.Data)
+	if err != nil {
+		return nil, err
 	}
 	m := ocispec.Manifest{
 		Versioned:    specs.Versioned{SchemaVersion: 2},
@@ -108,27 +118,39 @@ func pushReferrer(ctx context.Context, store registry.WriteStore, subject ocispe
 	for _, l := range layers {
 		d, err := writeBlob(ctx, store, l.mediaType, l.b)
 		if err != nil {
-			return ocispec.Descriptor{}, err
+			return nil, err
 		}
 		m.Layers = append(m.Layers, d)
 	}
-	b, err := json.Marshal(m)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	return store.PushManifest(ctx, m.MediaType, b)
+	return json.Marshal(m)
 }
 
-// pushBundle stores an attestation as cosign does. FORMAT.md §9.
-func pushBundle(ctx context.Context, store registry.WriteStore, subject ocispec.Descriptor, b *provenance.Bundle) (ocispec.Descriptor, error) {
+// makeBundle is makeReferrer for an attestation, as cosign stores it. FORMAT.md §9.
+func makeBundle(ctx context.Context, store registry.WriteStore, subject ocispec.Descriptor, b *provenance.Bundle) ([]byte, error) {
 	st, err := b.Statement()
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return nil, err
 	}
-	return pushReferrer(ctx, store, subject, provenance.BundleMediaType, map[string]string{
+	return makeReferrer(ctx, store, subject, provenance.BundleMediaType, map[string]string{
 		contentAnnotation:   "dsse-envelope",
 		predicateAnnotation: st.PredicateType,
 	}, layerBytes{provenance.BundleMediaType, b.Bytes()})
+}
+
+// pushReferrers lists what makeReferrer made, in this order, at once where the
+// store can.
+func pushReferrers(ctx context.Context, store registry.WriteStore, manifests [][]byte) (out []ocispec.Descriptor, err error) {
+	if p, ok := store.(registry.ReferrerPusher); ok {
+		return p.PushReferrers(ctx, manifests...)
+	}
+	for _, b := range manifests {
+		d, err := store.PushManifest(ctx, ocispec.MediaTypeImageManifest, b)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
 }
 
 // fetchReferrer reads the manifest of a referrer and demands that it is one of

@@ -38,24 +38,28 @@ func (r *remote) taggedReferrers(ctx context.Context, subject digest.Digest) ([]
 	return index.Manifests, err
 }
 
-// listReferrer sees to it that d, just pushed, is listed for its subject.
-func (r *remote) listReferrer(ctx context.Context, m manifest, d ocispec.Descriptor, b []byte, confirmed bool) error {
-	if confirmed {
-		r.referrers.Store(referrersListed)
-	}
-	tagged, err := r.keepsTag(ctx, m.Subject.Digest)
+// listReferrers sees to it that what was just pushed is listed for its subject.
+func (r *remote) listReferrers(ctx context.Context, subject digest.Digest, list []pushed) error {
+	tagged, err := r.keepsTag(ctx, subject)
 	if err != nil {
 		return err
 	}
 	if !tagged {
-		return r.awaitReferrer(ctx, m.Subject.Digest, d, b)
-	}
-	entry := m.referrer(d)
-	return r.rewriteReferrers(ctx, m.Subject.Digest, func(manifests []ocispec.Descriptor) []ocispec.Descriptor {
-		if lists(manifests, d.Digest) {
-			return nil
+		for _, p := range list {
+			if err := r.awaitReferrer(ctx, subject, p.desc, p.b); err != nil {
+				return err
+			}
 		}
-		return append(manifests, entry)
+		return nil
+	}
+	return r.rewriteReferrers(ctx, subject, func(manifests []ocispec.Descriptor) (changed []ocispec.Descriptor) {
+		for _, p := range list {
+			if !lists(manifests, p.desc.Digest) {
+				manifests = append(manifests, p.manifest.referrer(p.desc))
+				changed = manifests
+			}
+		}
+		return changed
 	})
 }
 

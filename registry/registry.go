@@ -152,6 +152,16 @@ type Mounter interface {
 	Mount(ctx context.Context, d ocispec.Descriptor, fromRepository string) (bool, error)
 }
 
+// ReferrerPusher is implemented by a [WriteStore] that can list several
+// manifests for one subject at once. Where clients keep the listing, each
+// PushManifest waits until it has held for a while; this waits once.
+type ReferrerPusher interface {
+	// PushReferrers stores OCI image manifests with one and the same subject and
+	// lists them in this order; when it returns, all are listed. Otherwise it is
+	// like PushManifest for each.
+	PushReferrers(ctx context.Context, manifests ...[]byte) ([]ocispec.Descriptor, error)
+}
+
 // checkRange refuses descriptors and ranges that no store serves.
 func checkRange(d ocispec.Descriptor, off, n int64) error {
 	if err := checkDigest(d.Digest); err != nil {

@@ -20,7 +20,7 @@ func (r *remote) PushManifest(ctx context.Context, mediaType string, b []byte) (
 		return ocispec.Descriptor{}, r.fail(op, "", err)
 	}
 	if m.Subject != nil {
-		err = r.changeListing(ctx, m.Subject.Digest, func() error { return r.putReferrer(ctx, m, d, b) })
+		err = r.putReferrers(ctx, m.Subject.Digest, []pushed{{m, d, b}})
 	} else {
 		_, err = r.putManifest(ctx, d, b, d.Digest.String())
 	}
@@ -30,22 +30,60 @@ func (r *remote) PushManifest(ctx context.Context, mediaType string, b []byte) (
 	return d, nil
 }
 
+func (r *remote) PushReferrers(ctx context.Context, manifests ...[]byte) ([]ocispec.Descriptor, error) {
+	const op = "push referrers"
+	var list []pushed
+	var out []ocispec.Descriptor
+	for _, b := range manifests {
+		m, d, err := checkPush(ocispec.MediaTypeImageManifest, b)
+		if err != nil {
+			return nil, r.fail(op, "", err)
+		}
+		if m.Subject == nil || len(list) > 0 && m.Subject.Digest != list[0].manifest.Subject.Digest {
+			return nil, r.fail(op, d.Digest.String(), fmt.Errorf("%w: referrers that are pushed together have one subject", ErrInvalid))
+		}
+		list, out = append(list, pushed{m, d, b}), append(out, d)
+	}
+	if len(list) == 0 {
+		return nil, nil
+	}
+	subject := list[0].manifest.Subject.Digest
+	if err := r.putReferrers(ctx, subject, list); err != nil {
+		return nil, r.wrap(op, subject.String(), err)
+	}
+	return out, nil
+}
+
+// pushed is a manifest on its way.
+type pushed struct {
+	manifest manifest
+	desc     ocispec.Descriptor
+	b        []byte
+}
+
+// putReferrers stores manifests and sees to it that their subject lists them.
+func (r *remote) putReferrers(ctx context.Context, subject digest.Digest, list []pushed) error {
+	return r.changeListing(ctx, subject, func() error {
+		for _, p := range list {
+			header, err := r.putManifest(ctx, p.desc, p.b, p.desc.Digest.String())
+			if err != nil {
+				return err
+			}
+			if header.Get("OCI-Subject") != "" {
+				r.referrers.Store(referrersListed)
+			}
+		}
+		if err := r.listReferrers(ctx, subject, list); err != nil {
+			return fmt.Errorf("listing it for its subject: %w", err)
+		}
+		return nil
+	})
+}
+
 // changeListing runs change while no other change to the listing of subject is
 // under way.
 func (r *remote) changeListing(ctx context.Context, subject digest.Digest, change func() error) error {
 	return r.endpoint.listings.change(ctx, r.repository+"@"+subject.String(), change)
-}
-
-// putReferrer stores b and sees to it that its subject lists it.
-func (r *remote) putReferrer(ctx context.Context, m manifest, d ocispec.Descriptor, b []byte) error {
-	header, err := r.putManifest(ctx, d, b, d.Digest.String())
-	if err != nil {
-		return err
-	}
-	if err := r.listReferrer(ctx, m, d, b, header.Get("OCI-Subject") != ""); err != nil {
-		return fmt.Errorf("listing it for its subject: %w", err)
-	}
-	return nil
 }
 
 // putManifest stores b under a tag or its digest.

@@ -6,8 +6,12 @@ package registrytest
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"maps"
 	"sync"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/modelsec/modelsec-go/registry"
 )
@@ -88,5 +92,50 @@ func testSources(t *testing.T, s registry.WriteStore) {
 		cancel()
 		_, err := source.Fetch(ctx, d, 0, d.Size)
 		wantError(t, "Fetch with an ended context", err, context.Canceled)
+	}
+}
+
+// testPushReferrers is the contract of registry.ReferrerPusher.
+func testPushReferrers(t *testing.T, s registry.WriteStore) {
+	p, ok := s.(registry.ReferrerPusher)
+	if !ok {
+		t.Skip("no registry.ReferrerPusher")
+	}
+	subject := pushManifest(t, s, manifest(t, s, "", "subject", nil))
+	other := pushManifest(t, s, manifest(t, s, "", "other subject", nil))
+	var manifests [][]byte
+	want := make(map[digest.Digest]int)
+	for i := range 5 {
+		manifests = append(manifests, manifest(t, s, "application/vnd.example", fmt.Sprint("together ", i), &subject))
+		want[digest.FromBytes(manifests[i])] = 1
+	}
+	// Again, with one that is listed already among them.
+	for _, n := range []int{2, 5, 5} {
+		got, err := p.PushReferrers(t.Context(), manifests[:n]...)
+		if err != nil || len(got) != n {
+			t.Fatalf("PushReferrers of %d = %d descriptors, %v", n, len(got), err)
+		}
+		for i, d := range got {
+			if d.Digest != digest.FromBytes(manifests[i]) || d.Size != int64(len(manifests[i])) {
+				t.Errorf("descriptor %d is %+v", i, d)
+			}
+		}
+	}
+	if got := listed(t, s, subject, ""); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	stray := manifest(t, s, "application/vnd.example", "stray", &other)
+	for name, list := range map[string][][]byte{
+		"two subjects": {manifests[0], stray},
+		"no subject":   {stray, manifest(t, s, "", "about nothing", nil)},
+	} {
+		_, err := p.PushReferrers(t.Context(), list...)
+		wantError(t, name, err, registry.ErrInvalid)
+	}
+	if got := listed(t, s, other, ""); len(got) != 0 {
+		t.Errorf("of a refused list %v was listed", got)
+	}
+	if got, err := p.PushReferrers(t.Context()); len(got) != 0 || err != nil {
+		t.Errorf("PushReferrers of nothing = %v, %v", got, err)
 	}
 }

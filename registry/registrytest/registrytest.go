@@ -27,8 +27,8 @@ import (
 // A store that answers registry.ErrUnsupported to Delete is not tested
 // further in that respect, and one that keeps the tags of deleted manifests
 // is only reported. Whether a registry has the referrers API makes no
-// difference to the contract. What registry.Putter and registry.Sourced promise
-// is tested where a store implements them. A registry behind the store must compare the
+// difference to the contract. What registry.Putter, registry.ReferrerPusher and
+// registry.Sourced promise is tested where a store implements them. A registry behind the store must compare the
 // digest of an upload with its bytes.
 func Run(t *testing.T, open func(t *testing.T) registry.WriteStore) {
 	for _, test := range []struct {
@@ -53,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) registry.WriteStore) {
 		{"TagsListsAllPages", testTags},
 		{"ReferrersListsAllPages", testReferrers},
 		{"ReferrersKeepsConcurrentPushes", testConcurrentReferrers},
+		{"PushReferrersListsAll", testPushReferrers},
 		{"DeleteRemoves", testDelete},
 		{"ContextEndsEverything", testContext},
 		{"ContextEndsReadersAndWriters", testContextMidway},
