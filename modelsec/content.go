@@ -49,14 +49,16 @@ func (t *content) start() (err error) {
 // maxStored is the size of the largest stored segment.
 func (t *content) maxStored() int64 { return t.index.SegmentSize + index.SealOverhead }
 
-// open decrypts a segment whose digest was checked, in place.
-func (t *content) open(layer int, k int64, stored []byte) ([]byte, error) {
+// decrypt decrypts a segment whose digest was checked into plain, which is other
+// memory: GCM would have to move it first. In the plain profile it is the
+// content.
+func (t *content) decrypt(layer int, k int64, stored, plain []byte) ([]byte, error) {
 	if t.openers == nil {
 		return stored, nil
 	}
 	// The digest was that of the publisher's ciphertext, so a failure here is
 	// not damage on the way: asking again cannot cure it.
-	plaintext, err := t.openers[layer].OpenSegment(stored[4:4], k, stored)
+	plaintext, err := t.openers[layer].OpenSegment(plain[:0], k, stored)
 	if err != nil {
 		return nil, t.segmentError(layer, k, err)
 	}

@@ -33,9 +33,11 @@ type job struct {
 	whole   bool    // by reading the layer from its beginning
 }
 
-// fetcher is one fetch: a queue of jobs and the streams that work it off. A
-// stream reads, verifies and delivers a segment or two after the other, so
-// memory is that much a stream and nothing waits between network and disk.
+// fetcher is one fetch: a queue of jobs and the streams that work it off. What
+// the streams have read waits until there is a group of segments, as many as
+// the processor hashes at a time, from whichever jobs; then it waits for
+// somebody to decrypt and deliver it. Streams do all of this themselves, before
+// they read on, so that nothing is read that nobody has time for.
 type fetcher struct {
 	*content
 	note    sink // nil: not wanted
@@ -47,8 +49,28 @@ type fetcher struct {
 	busy    int
 	width   int   // streams that may be busy: fewer where a line breaks before a segment is through
 	moved   int64 // segments delivered
+	group   []arrival
+	hashed  []arrival
+	buffers buffers
 	err     error
 	cancel  context.CancelFunc
+}
+
+// run is a job that a stream works on.
+type run struct {
+	job
+	pending int     // segments that were read and not judged
+	left    []int64 // segments that were not delivered
+	err     error   // why not
+}
+
+// fail notes segments that were not delivered, and why: what asking again cures
+// matters less than what it does not.
+func (r *run) fail(left []int64, err error) {
+	r.left = append(r.left, left...)
+	if err != nil && (r.err == nil || curable(r.err)) {
+		r.err = err
+	}
 }
 
 // fetch gets the wanted segments of every layer, verifies each and hands it to
@@ -73,24 +95,23 @@ func (t *content) fetchNoting(outer context.Context, wanted [][]int64, note, del
 	stop := context.AfterFunc(ctx, func() { f.fail(ctx.Err()) })
 	defer stop()
 
-	size := int64(t.batch()) * t.maxStored()
-	if err := t.c.budget.borrow(ctx, size); err != nil {
+	if err := f.borrow(ctx); err != nil {
 		return err
 	}
 	var streams sync.WaitGroup
 	for range min(len(f.queue), maxStreams) - 1 {
 		// More streams than memory allows are not worth waiting for.
-		if !t.c.budget.tryBorrow(size) {
+		if !f.tryBorrow() {
 			break
 		}
-		streams.Go(func() {
-			defer t.c.budget.repay(size)
-			f.stream(ctx)
-		})
+		streams.Go(func() { f.stream(ctx) })
 	}
 	f.stream(ctx)
-	t.c.budget.repay(size)
 	streams.Wait()
+	if f.err != nil && outer.Err() == nil {
+		f.salvage(outer)
+	}
+	t.c.budget.repay(f.buffers.borrowed)
 	if f.err != nil && outer.Err() != nil {
 		// Why the caller stopped says more than what broke because of it.
 		return context.Cause(outer)
@@ -123,25 +144,40 @@ func (t *content) jobs(wanted [][]int64) (queue []job) {
 
 // stream works jobs off until none is left or one failed for good.
 func (f *fetcher) stream(ctx context.Context) {
-	buf := make([]byte, int64(f.batch())*f.maxStored())
 	for {
-		j, ok := f.next()
+		r, ok := f.next(ctx)
 		if !ok {
 			return
 		}
-		left, err := f.do(ctx, j, buf)
-		f.done(j, left, err)
+		left, err := f.read(ctx, r)
+		f.finish(ctx, r, left, err)
+		f.done(r.job, r.left, r.err)
 	}
 }
 
-// next takes a job and finds who to ask. It waits where the first range of a
-// source is still to be answered.
-func (f *fetcher) next() (job, bool) {
+// finish sees to it that what was read for a run is delivered, full group or
+// not: when a process dies, only requests that are under way are lost.
+func (f *fetcher) finish(ctx context.Context, r *run, left []int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for r.pending > 0 && f.err == nil {
+		if !f.work(ctx, true) {
+			f.changed.Wait()
+		}
+	}
+	r.fail(left, err)
+	slices.Sort(r.left)
+}
+
+// next takes a job and finds who to ask. Where there is nothing to be read, it
+// works on what was. It waits where the first range of a source is still to be
+// answered.
+func (f *fetcher) next(ctx context.Context) (*run, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for {
 		if f.err != nil || len(f.queue) == 0 && f.busy == 0 {
-			return job{}, false
+			return nil, false
 		}
 		if len(f.queue) > 0 && f.busy < f.width {
 			j := f.queue[0]
@@ -153,10 +189,12 @@ func (f *fetcher) next() (job, bool) {
 					j = f.widen(j)
 				}
 				j.source, j.whole = src, whole
-				return j, true
+				return &run{job: j}, true
 			}
 		}
-		f.changed.Wait()
+		if !f.work(ctx, false) {
+			f.changed.Wait()
+		}
 	}
 }
 
@@ -232,19 +270,20 @@ func (f *fetcher) fail(err error) {
 	f.changed.Broadcast()
 }
 
-// do fetches a job and returns the segments that it could not deliver with the
-// reason. buf has room for a batch of stored segments.
-func (f *fetcher) do(ctx context.Context, j job, buf []byte) (left []int64, err error) {
-	if err := pause(ctx, j.attempt); err != nil {
-		return j.wanted, err
+// read fetches a job and hands on what it read. It returns the segments that it
+// could not read with the reason.
+func (f *fetcher) read(ctx context.Context, r *run) (left []int64, err error) {
+	if err := pause(ctx, r.attempt); err != nil {
+		return r.wanted, err
 	}
-	if j.wanted, err = f.cached(ctx, j, buf); err != nil || len(j.wanted) == 0 {
-		return j.wanted, err
+	wanted, err := f.cached(ctx, r.job)
+	if err != nil || len(wanted) == 0 {
+		return wanted, err
 	}
-	g := f.index.Geometry(j.layer)
-	ranged := f.ranged(j) && !j.whole
-	first, last := j.wanted[0], j.wanted[len(j.wanted)-1]
-	offset, length := int64(0), f.layers[j.layer].Size
+	g := f.index.Geometry(r.layer)
+	ranged := f.ranged(r.job) && !r.whole
+	first, last := wanted[0], wanted[len(wanted)-1]
+	offset, length := int64(0), f.layers[r.layer].Size
 	if ranged {
 		end, n := g.Stored(last)
 		offset, _ = g.Stored(first)
@@ -252,55 +291,39 @@ func (f *fetcher) do(ctx context.Context, j job, buf []byte) (left []int64, err 
 	} else {
 		first, last = 0, g.Count()-1
 	}
-	body, err := j.source.Fetch(ctx, f.layers[j.layer], offset, length)
+	body, err := r.source.Fetch(ctx, f.layers[r.layer], offset, length)
 	if err != nil {
-		return j.wanted, f.from(j, f.layerError(j.layer, err))
+		return wanted, f.from(r.job, f.layerError(r.layer, err))
 	}
 	defer body.Close()
 	if ranged {
-		f.sources.honoured(j.source)
+		f.sources.honoured(r.source)
 	} else if f.openers != nil {
-		if err := f.checkHeader(j.layer, body); err != nil {
-			return j.wanted, f.from(j, err)
+		if err := f.checkHeader(r.layer, body); err != nil {
+			return wanted, f.from(r.job, err)
 		}
 	}
-	wanted := j.wanted
-	for k := first; k <= last && len(wanted) > 0; {
-		batch := wanted[:f.consecutive(wanted, k)]
-		whole, at := 0, 0
-		var broken error
-		for broken == nil && whole < max(1, len(batch)) {
-			_, n := g.Stored(k)
-			if _, broken = io.ReadFull(body, buf[at:at+int(n)]); broken == nil {
-				whole, at, k = whole+1, at+int(n), k+1
-			}
+	for k := first; k <= last && len(wanted) > 0; k++ {
+		b, err := f.buffer(ctx)
+		if err != nil {
+			return wanted, err
 		}
-		// What came before the line broke is good, and only bad segments are
-		// asked for again.
-		batch = batch[:min(whole, len(batch))]
-		bad, cause := f.segments(ctx, j.layer, batch, buf[:at])
-		wanted, left = wanted[len(batch):], append(left, bad...)
-		if broken != nil && (cause == nil || curable(cause)) {
-			cause = f.segmentError(j.layer, k, broken)
-			left, wanted = append(left, wanted...), nil
+		_, n := g.Stored(k)
+		if _, err := io.ReadFull(body, b[:n]); err != nil {
+			// What came before the line broke is good.
+			f.discard(b)
+			return wanted, f.from(r.job, f.segmentError(r.layer, k, err))
 		}
-		if cause != nil {
-			if err = f.from(j, cause); !curable(err) {
-				return append(left, wanted...), err
-			}
+		if wanted[0] != k {
+			f.discard(b)
+			continue
+		}
+		wanted = wanted[1:]
+		if !f.arrive(arrival{run: r, k: k, stored: b[:n]}) {
+			break
 		}
 	}
-	return left, err
-}
-
-// consecutive is how many segments from k on are wanted, as far as they are
-// hashed together.
-func (f *fetcher) consecutive(wanted []int64, k int64) int {
-	n := 0
-	for n < len(wanted) && n < f.batch() && wanted[n] == k+int64(n) {
-		n++
-	}
-	return n
+	return wanted, nil
 }
 
 // from names the source in an error about its bytes.
