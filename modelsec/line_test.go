@@ -4,10 +4,12 @@
 package modelsec_test
 
 import (
+	"cmp"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,7 +32,8 @@ type line struct {
 	lost     int64       // bytes to clients of the requests that were under way on those
 	client   *os.Process // is killed
 	moment   int64       // when so many bytes have crossed, both ways
-	doomed   []*wire     // what it had open
+	replies  []*reply    // that it was sent
+	doomed   int         // connections that it had when it was killed
 	due      time.Time
 }
 
@@ -40,8 +43,15 @@ type wire struct {
 	net.Conn
 	line    *line
 	sent    int64
-	reply   int64 // bytes of the last reply, under the lock of the line
+	reply   *reply // the last one, under the lock of the line
 	writing bool
+}
+
+// reply is what was sent for one request.
+type reply struct {
+	bytes int64
+	until int64 // what the line had sent when the last of it was
+	lost  bool  // to a client that is dead
 }
 
 // over starts a server behind a line, and returns its host.
@@ -63,7 +73,7 @@ func (l *line) Accept() (net.Conn, error) {
 	// What lies in the buffers of the kernel has crossed the line to us, and is
 	// lost to a client that goes.
 	c.(*net.TCPConn).SetWriteBuffer(128 << 10)
-	w := &wire{Conn: c, line: l}
+	w := &wire{Conn: c, line: l, reply: new(reply)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open[w] = true
@@ -75,9 +85,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	if n > 0 {
 		w.line.count(func(l *line) {
 			l.received += int64(n)
-			if w.writing {
-				w.reply, w.writing = 0, false
-			}
+			w.writing = false
 		})
 	}
 	return n, err
@@ -93,7 +101,14 @@ func (w *wire) Write(p []byte) (written int, err error) {
 		w.line.count(func(l *line) {
 			l.sent += int64(n)
 			w.sent += int64(n)
-			w.reply, w.writing = w.reply+int64(n), true
+			if !w.writing {
+				w.reply, w.writing = new(reply), true
+				l.replies = append(l.replies, w.reply)
+			}
+			w.reply.bytes, w.reply.until = w.reply.bytes+int64(n), l.sent
+			if w.reply.lost {
+				l.lost += int64(n) // the server is still to notice
+			}
 			switch {
 			case err != nil:
 				l.cut(w) // the client has gone
@@ -128,17 +143,15 @@ func (l *line) count(change func(*line)) {
 	l.client.Kill()
 	l.client = nil
 	// Whether or not the server is the first to notice.
-	for w := range l.open {
-		l.doomed = append(l.doomed, w)
-		delete(l.open, w)
-	}
+	l.doomed = len(l.open)
+	clear(l.open)
 }
 
 // live gives a client so many bytes to live.
 func (l *line) live(client *os.Process, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.client, l.moment = client, l.sent+l.received+bytes
+	l.client, l.moment, l.replies = client, l.sent+l.received+bytes, nil
 }
 
 // bury counts the connections of a client that is dead, as broken if it was
@@ -146,11 +159,16 @@ func (l *line) live(client *os.Process, bytes int64) {
 func (l *line) bury() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, w := range l.doomed {
-		l.cuts++
-		l.lost += w.reply
+	// A client that had read a reply may have sent another request on that
+	// connection before it was done with what it read: it lost the latest
+	// replies, as many as it had connections.
+	slices.SortFunc(l.replies, func(a, b *reply) int { return cmp.Compare(b.until, a.until) })
+	for _, r := range l.replies[:min(l.doomed, len(l.replies))] {
+		l.lost += r.bytes
+		r.lost = true
 	}
-	l.client, l.doomed = nil, nil
+	l.cuts += l.doomed
+	l.client, l.doomed = nil, 0
 }
 
 // wait keeps the rate.
@@ -176,7 +194,7 @@ func (l *line) cut(w *wire) {
 	}
 	delete(l.open, w)
 	l.cuts++
-	l.lost += w.reply
+	l.lost += w.reply.bytes
 	w.Conn.(*net.TCPConn).SetLinger(0)
 	w.Conn.Close()
 }
