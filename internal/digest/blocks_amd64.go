@@ -15,3 +15,10 @@ func blocksAVX512(state *[8][16]uint32, data *[16]*byte, blocks int)
 //
 //go:noescape
 func blocksSHANI(state *[2][8]uint32, data *[2]*byte, blocks int)
+
+// blocksBoth does what blocksAVX512 does, and meanwhile hashes sixteen times as
+// many blocks from next into one. It needs AVX512F, AVX512BW, the SHA extensions
+// and SSSE3. The number of blocks is not zero.
+//
+//go:noescape
+func blocksBoth(state *[8][16]uint32, data *[16]*byte, blocks int, one *[8]uint32, next *byte)

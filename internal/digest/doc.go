@@ -18,8 +18,10 @@
 //     of every register belongs to message i, so a round is the text of
 //     FIPS 180-4 §6.2.2 with registers for variables.
 //
-// Blob is for writers, which need the digest of a layer and those of its segments:
-// the layer and the segment at hand are a pair.
+// Blob is for writers, which need the digest of a layer and those of its segments.
+// Without AVX-512 the layer and the segment at hand are a pair. With it sixteen
+// segments are hashed in lanes while the layer, which is as long as all of them
+// together, goes through the SHA extensions.
 //
 // # Layout of sixteen lanes
 //
@@ -49,6 +51,24 @@
 // schedule share a register, and SHA256MSG1 and SHA256MSG2 compute the next
 // four. See the description of these instructions by their makers.
 //
+// # Layout of both
+//
+// On Intel's processors SHA256MSG1 and SHA256MSG2 keep the units busy that lanes
+// need. But the message schedule of a block does not depend on what came before:
+// sixteen blocks of the layer are sixteen lanes as well, and their schedules are
+// computed a batch ahead, in the manner above. What is left for the SHA
+// extensions is SHA256RNDS2, one after the other, and the rest of the core is free
+// meanwhile. A pair of words of one block is next to each other in memory, ready
+// for SHA256RNDS2:
+//
+//	         bytes 0–7     bytes 8–15    …  bytes 56–63
+//	first  │ block 0     │ block 1     │ … │ block 13
+//	second │ block 2     │ block 3     │ … │ block 15
+//
+// This code uses the upper sixteen vector registers for lanes, and memory for the
+// two schedules: the lower ones are those of the SHA extensions, whose instructions
+// would keep whatever is in the upper bits.
+//
 // The assembly is written by the module in gen, which computes the constants
 // from their definition and names the section behind every step. The build tags
 // nolanes and purego leave it out.
@@ -57,8 +77,8 @@
 //
 // Nobody has validated this assembly, so it is watched (K46). Before its first use
 // each way computes known answers. Afterwards one message in 1,024 is hashed a
-// second time by the standard library; of a Blob one part in 1,024, and how it moved
-// the Blob on. If anything differs, lanes are off for the rest of the process, and
+// second time by the standard library; of a Blob one part in 1,024, and how that part
+// moved the Blob on. If anything differs, lanes are off for the rest of the process, and
 // whoever uses one gets ErrLanes and must fail.
 package digest
 

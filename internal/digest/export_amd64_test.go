@@ -22,19 +22,32 @@ func Handover(n int) *Lanes { return &Lanes{kernels: kernels{wideFrom: n, pairs:
 
 const CheckEvery = checkEvery
 
-// Confirms appends p to a Blob that holds 100 bytes, changes a bit of the digest
-// of p, or of what the Blob has become, and returns what the check says.
-func Confirms(p []byte, wrongPart, wrongBlob bool) bool {
-	var before paired
-	before.reset()
-	before.write(make([]byte, 100))
-	after := before
-	sum := after.part(p)
+// Both reports whether a Blob hashes groups of parts in lanes here.
+func Both() bool {
+	k, _ := kernelsFor(Auto)
+	return k.both(sixteen)
+}
+
+// Confirms appends parts to a Blob that holds 100 bytes, changes a bit of the
+// digest of one of them, or of what the Blob became with it, and returns what the
+// check says.
+func Confirms(parts [][]byte, watched int, wrongPart, wrongBlob bool) bool {
+	var m paired
+	m.reset()
+	m.write(make([]byte, 100))
+	before, after, sums := m, m, make([][Size]byte, len(parts))
+	if len(parts) == 1 {
+		sums[0] = m.part(parts[0])
+		after = m
+	} else {
+		k, _ := kernelsFor(Auto)
+		before, after = m.parts(k, sums, parts, watched)
+	}
 	if wrongPart {
-		sum[31] ^= 1
+		sums[watched][31] ^= 1
 	}
 	if wrongBlob {
 		after.state[7] ^= 1
 	}
-	return before.confirms(p, sum, after)
+	return before.confirms(parts[watched], sums[watched], after)
 }

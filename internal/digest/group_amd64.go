@@ -12,7 +12,6 @@ import (
 )
 
 const (
-	sixteen   = 16
 	blockSize = 64
 	// maxBlocks bounds one call of a block function, which the scheduler of Go
 	// cannot interrupt, to some 300 microseconds.
@@ -153,59 +152,78 @@ func (l *lane) finish() [Size]byte {
 	return l.digest()
 }
 
-// sum hashes up to sixteen messages. All lanes advance by the blocks that the
-// shortest has left; a lane that is done makes room for the last.
+// sum hashes up to sixteen messages.
 func (k kernels) sum(out [][Size]byte, in [][]byte) {
 	var all [sixteen]lane
 	for i, b := range in {
 		all[i].start(i, b)
 	}
-	for busy := len(in); busy > 0; {
-		lanes := all[:busy]
+	k.finish(out, all[:len(in)])
+}
+
+// finish hashes what is left of up to sixteen messages. All lanes advance by the
+// blocks that the shortest has left; a lane that is done makes room for the last.
+func (k kernels) finish(out [][Size]byte, lanes []lane) {
+	for len(lanes) > 0 {
 		n := maxBlocks
 		for i := range lanes {
 			_, blocks := lanes[i].next()
 			n = min(n, blocks)
 		}
-		if k.wideFrom > 0 && (busy >= k.wideFrom || !k.pairs) {
+		if k.wideFrom > 0 && (len(lanes) >= k.wideFrom || !k.pairs) {
 			stepWide(lanes, n)
 		} else {
 			stepPairs(lanes, n)
 		}
-		for i := busy - 1; i >= 0; i-- {
+		for i := len(lanes) - 1; i >= 0; i-- {
 			l := &lanes[i]
 			l.advance(n)
 			if !l.done() {
 				continue
 			}
 			out[l.message] = l.digest()
-			busy--
-			*l = lanes[busy]
+			*l = lanes[len(lanes)-1]
+			lanes = lanes[:len(lanes)-1]
 		}
 	}
 }
 
-// stepWide hashes n blocks of every lane. Lanes that nobody needs repeat the
-// first.
-func stepWide(lanes []lane, n int) {
-	var state [8][sixteen]uint32
-	var data [sixteen]*byte
-	for i := range data {
+// wide is what blocksAVX512 and blocksBoth work on.
+type wide struct {
+	state [8][sixteen]uint32
+	data  [sixteen]*byte
+}
+
+// load returns the states and the next blocks of lanes. Those that nobody needs
+// repeat the first.
+func load(lanes []lane) (w wide) {
+	for i := range w.data {
 		l := &lanes[0]
 		if i < len(lanes) {
 			l = &lanes[i]
 		}
-		data[i], _ = l.next()
+		w.data[i], _ = l.next()
 		for j, word := range l.state {
-			state[j][i] = word
+			w.state[j][i] = word
 		}
 	}
-	blocksAVX512(&state, &data, n)
+	return w
+}
+
+// store gives lanes their states.
+func (w *wide) store(lanes []lane) {
 	for i := range lanes {
-		for j := range state {
-			lanes[i].state[j] = state[j][i]
+		for j := range w.state {
+			lanes[i].state[j] = w.state[j][i]
 		}
 	}
+}
+
+// stepWide hashes n blocks of every lane.
+func stepWide(lanes []lane, n int) {
+	w := load(lanes)
+	blocksAVX512(&w.state, &w.data, n)
+	w.store(lanes)
 }
 
 // stepPairs hashes n blocks of every lane. The last of an odd number is paired

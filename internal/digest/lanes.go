@@ -20,6 +20,9 @@ var ErrLanes = errors.New("digest: parallel SHA-256 differs from the standard li
 // library hashes again. K46.
 const checkEvery = 1024
 
+// sixteen is how many messages a 512-bit register has room for.
+const sixteen = 16
+
 // Path is a way to hash many messages on one core.
 type Path int
 

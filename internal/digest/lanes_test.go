@@ -200,7 +200,7 @@ func TestLanesAreOffInFIPSMode(t *testing.T) {
 			case l.Width() != 1:
 				t.Errorf("%s: got width %d, want 1", p.name, l.Width())
 			default:
-				compareBlob(t, l, [][]byte{{1, 2}, {3}}, func(int) bool { return false })
+				compareBlob(t, l, [][]byte{{1, 2}, {3}}, 2, func(int) bool { return false })
 			}
 		}
 		return

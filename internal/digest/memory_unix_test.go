@@ -36,7 +36,14 @@ func TestSumReadsNoByteOutsideMessages(t *testing.T) {
 			}
 			compare(t, l, first)
 			compare(t, l, last)
-			compareBlob(t, l, [][]byte{{1}, first[0], last[0], first[0]}, func(int) bool { return n%2 == 0 })
+			compareBlob(t, l, [][]byte{{1}, first[0], last[0], first[0]}, 1, func(int) bool { return n%2 == 0 })
+		}
+		for n := 0; n <= page; n += 61 {
+			first, last := make([][]byte, 16), make([][]byte, 16)
+			for i := range first {
+				first[i], last[i] = data[:n], data[page-n:]
+			}
+			compareBlob(t, l, append(first, last...), 16, func(i int) bool { return false })
 		}
 	})
 }

@@ -13,6 +13,10 @@ import (
 
 func (k kernels) pairing() bool { return k.pairs }
 
+// both reports whether n parts of a message are fastest hashed in lanes, beside
+// the message. Lanes take as long for a few, so of a few a pair is faster.
+func (k kernels) both(n int) bool { return k.pairs && k.wideFrom > 0 && n >= 8 && n <= sixteen }
+
 // paired is a message whose end is not known, hashed beside its parts.
 type paired struct {
 	state  [8]uint32
@@ -25,7 +29,11 @@ func (m *paired) reset() { *m = paired{state: initial} }
 
 // write appends p.
 func (m *paired) write(p []byte) {
-	p = m.fill(p)
+	m.rest(m.fill(p))
+}
+
+// rest appends p where no block has begun.
+func (m *paired) rest(p []byte) {
 	for len(p) >= blockSize {
 		n := min(maxBlocks, len(p)/blockSize)
 		stepAlone(&m.state, &p[0], n)
@@ -50,6 +58,47 @@ func (m *paired) part(p []byte) [Size]byte {
 	}
 	m.keep(p)
 	return own.finish()
+}
+
+// parts appends up to sixteen parts and sets out to their digests. It returns
+// what the message was before and after the part with the number watched.
+func (m *paired) parts(k kernels, out [][Size]byte, in [][]byte, watched int) (before, after paired) {
+	var all [sixteen]lane
+	lanes := all[:len(in)]
+	ready := len(in[0]) / blockSize // blocks that every lane has
+	for i, p := range in {
+		lanes[i].start(i, p)
+		ready = min(ready, len(p)/blockSize)
+	}
+	for i, p := range in {
+		if i == watched {
+			before = *m
+		}
+		p = m.fill(p)
+		for len(p) >= sixteen*blockSize && ready > 0 {
+			n := min(maxBlocks/sixteen, ready, len(p)/(sixteen*blockSize))
+			m.step(lanes, n, &p[0])
+			ready -= n
+			p = p[n*sixteen*blockSize:]
+		}
+		m.rest(p)
+		if i == watched {
+			after = *m
+		}
+	}
+	k.finish(out, lanes)
+	return before, after
+}
+
+// step hashes n blocks of every lane, and from next sixteen times as many of the
+// message.
+func (m *paired) step(lanes []lane, n int, next *byte) {
+	w := load(lanes)
+	blocksBoth(&w.state, &w.data, n, &m.state, next)
+	w.store(lanes)
+	for i := range lanes {
+		lanes[i].advance(n)
+	}
 }
 
 // fill completes the begun block and returns what is left of p.

@@ -149,13 +149,54 @@ func TestK46MismatchInABlobFailsIt(t *testing.T) {
 
 func TestK46CheckOfABlobSeesBothDigests(t *testing.T) {
 	lanesOf(t, digest.Pairs)
-	data := randomBytes(300)
-	for n := range data {
-		if !digest.Confirms(data[:n], false, false) {
-			t.Fatalf("%d bytes: right digests are not confirmed", n)
+	data := randomBytes(3000)
+	check := func(parts [][]byte, watched int) {
+		t.Helper()
+		if !digest.Confirms(parts, watched, false, false) {
+			t.Fatalf("part %d of %d, %d bytes: right digests are not confirmed", watched, len(parts), len(parts[watched]))
 		}
-		if digest.Confirms(data[:n], true, false) || digest.Confirms(data[:n], false, true) {
-			t.Fatalf("%d bytes: a wrong digest is confirmed", n)
+		if digest.Confirms(parts, watched, true, false) || digest.Confirms(parts, watched, false, true) {
+			t.Fatalf("part %d of %d, %d bytes: a wrong digest is confirmed", watched, len(parts), len(parts[watched]))
+		}
+	}
+	for n := range 300 {
+		check([][]byte{data[:n]}, 0)
+	}
+	if !digest.Both() {
+		return
+	}
+	for n := 8; n <= 16; n++ {
+		parts := make([][]byte, n)
+		for i := range parts {
+			parts[i] = data[i*70:][:1500+7*i]
+		}
+		for i := range parts {
+			check(parts, i)
+		}
+	}
+}
+
+// TestK46MismatchInAGroupOfPartsFailsTheBlob counts on groups that divide 1,024
+// unevenly.
+func TestK46MismatchInAGroupOfPartsFailsTheBlob(t *testing.T) {
+	if !digest.Both() {
+		return // the pairs have tests of their own
+	}
+	for _, group := range []int{8, 15, 16} {
+		distrust(t)
+		b := lanesOf(t, digest.Auto).NewBlob()
+		digest.Defect()
+		parts, sums := make([][]byte, group), make([][digest.Size]byte, group)
+		for i := range parts {
+			parts[i] = make([]byte, 1100)
+		}
+		hashed := 0
+		for ; hashed <= digest.CheckEvery; hashed += group {
+			b.Parts(sums, parts)
+		}
+		digest.Defect()
+		if sum, err := b.Sum(); !errors.Is(err, digest.ErrLanes) || sum != [digest.Size]byte{} {
+			t.Errorf("groups of %d: got %x, %v after %d wrong digests, want ErrLanes", group, sum, err, hashed)
 		}
 	}
 }

@@ -16,11 +16,16 @@ const (
 	rounds    = 64
 )
 
+// Masks of PSHUFB that reverse the bytes of words.
+var swapWords512, swapWords128 Mem
+
 func main() {
 	ConstraintExpr("!nolanes,!purego")
 	constants := roundConstants()
+	swapWords512, swapWords128 = swapMask("swapWords512", 64), swapMask("swapWords128", 16)
 	avx512(constants)
 	shaNI(constants)
+	both(constants)
 	Generate()
 }
 

@@ -15,13 +15,17 @@ const (
 	upperHalf = 0b00_00_11_10 // to the lower half
 )
 
+// variables are a to h in the order that SHA256RNDS2 wants them.
+type variables struct {
+	abef, cdgh VecVirtual
+	saved      Mem
+}
+
 // stream is one message that is hashed with the SHA extensions.
 type stream struct {
-	data  Register
-	saved Mem
-	abef  VecVirtual // the working variables, in the order that
-	cdgh  VecVirtual // SHA256RNDS2 wants them
-	msg   [4]VecVirtual
+	variables
+	data Register
+	msg  [4]VecVirtual
 }
 
 // shaNI writes blocksSHANI. One message leaves the unit idle for half of the
@@ -38,16 +42,15 @@ func shaNI(constants Mem) {
 	k := GP64()
 	LEAQ(constants, k)
 	mask := XMM()
-	MOVOU(swapMask("swapWords128", 16), mask)
+	MOVOU(swapWords128, mask)
 
 	var streams [2]*stream
 	for i := range streams {
-		s := &stream{data: GP64(), saved: AllocLocal(32), abef: XMM(), cdgh: XMM()}
+		s := &stream{variables: pack(state.Offset(32 * i)), data: GP64()}
 		MOVQ(pointers.Offset(8*i), s.data)
 		for j := range s.msg {
 			s.msg[j] = XMM()
 		}
-		pack(s, state.Offset(32*i))
 		streams[i] = s
 	}
 
@@ -55,8 +58,7 @@ func shaNI(constants Mem) {
 	TESTQ(blocks, blocks)
 	JE(LabelRef("done"))
 	for _, s := range streams {
-		MOVOU(s.abef, s.saved)
-		MOVOU(s.cdgh, s.saved.Offset(16))
+		s.begin()
 	}
 	for group := range rounds / 4 {
 		for _, s := range streams {
@@ -64,8 +66,7 @@ func shaNI(constants Mem) {
 		}
 	}
 	for _, s := range streams {
-		add(s.saved, s.abef)
-		add(s.saved.Offset(16), s.cdgh)
+		s.end()
 		ADDQ(Imm(blockSize), s.data)
 	}
 	DECQ(blocks)
@@ -73,7 +74,7 @@ func shaNI(constants Mem) {
 
 	Label("done")
 	for i, s := range streams {
-		unpack(s, state.Offset(32*i))
+		s.unpack(state.Offset(32 * i))
 	}
 	RET()
 }
@@ -103,32 +104,43 @@ func fourRounds(s *stream, group int, mask Register, k Mem) {
 	}
 }
 
-func add(m Mem, x VecVirtual) {
-	t := XMM()
-	MOVOU(m, t)
-	PADDD(t, x)
+// begin keeps the hash value that a block adds to.
+func (v variables) begin() {
+	MOVOU(v.abef, v.saved)
+	MOVOU(v.cdgh, v.saved.Offset(16))
+}
+
+// end is step 4 of FIPS 180-4 §6.2.2.
+func (v variables) end() {
+	for i, x := range []VecVirtual{v.abef, v.cdgh} {
+		t := XMM()
+		MOVOU(v.saved.Offset(16*i), t)
+		PADDD(t, x)
+	}
 }
 
 // pack loads a to h. SHA256RNDS2 wants a in the highest word.
-func pack(s *stream, state Mem) {
-	MOVOU(state, s.cdgh) // a b c d
+func pack(state Mem) variables {
+	v := variables{abef: XMM(), cdgh: XMM(), saved: AllocLocal(32)}
+	MOVOU(state, v.cdgh) // a b c d
 	efgh := XMM()
 	MOVOU(state.Offset(16), efgh)
-	MOVO(s.cdgh, s.abef)
-	PUNPCKLQDQ(efgh, s.abef) // a b e f
-	PUNPCKHQDQ(efgh, s.cdgh) // c d g h
-	PSHUFD(Imm(reverse), s.abef, s.abef)
-	PSHUFD(Imm(reverse), s.cdgh, s.cdgh)
+	MOVO(v.cdgh, v.abef)
+	PUNPCKLQDQ(efgh, v.abef) // a b e f
+	PUNPCKHQDQ(efgh, v.cdgh) // c d g h
+	PSHUFD(Imm(reverse), v.abef, v.abef)
+	PSHUFD(Imm(reverse), v.cdgh, v.cdgh)
+	return v
 }
 
 // unpack is the inverse of pack.
-func unpack(s *stream, state Mem) {
-	PSHUFD(Imm(reverse), s.abef, s.abef) // a b e f
-	PSHUFD(Imm(reverse), s.cdgh, s.cdgh) // c d g h
+func (v variables) unpack(state Mem) {
+	PSHUFD(Imm(reverse), v.abef, v.abef) // a b e f
+	PSHUFD(Imm(reverse), v.cdgh, v.cdgh) // c d g h
 	abcd := XMM()
-	MOVO(s.abef, abcd)
-	PUNPCKLQDQ(s.cdgh, abcd)
-	PUNPCKHQDQ(s.cdgh, s.abef) // e f g h
+	MOVO(v.abef, abcd)
+	PUNPCKLQDQ(v.cdgh, abcd)
+	PUNPCKHQDQ(v.cdgh, v.abef) // e f g h
 	MOVOU(abcd, state)
-	MOVOU(s.abef, state.Offset(16))
+	MOVOU(v.abef, state.Offset(16))
 }
