@@ -1,0 +1,260 @@
+// Copyright The modelsec Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package modelsec
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	godigest "github.com/opencontainers/go-digest"
+
+	"github.com/modelsec/modelsec-go/encrypt"
+	"github.com/modelsec/modelsec-go/internal/digest"
+	"github.com/modelsec/modelsec-go/internal/index"
+)
+
+// slotsPerPart is how many segments of one part are under way at a time, some
+// being read and sealed, some on their way to the registry, beside those that
+// wait to be hashed together.
+const slotsPerPart = 6
+
+// part is one attempt to upload one layer.
+type part struct {
+	*uploader
+	geometry index.Geometry
+	sealer   *encrypt.PartSealer // nil in the plain profile
+	blob     *digest.Blob
+	digests  []byte
+	files    map[int]godigest.Digest // nil: not wanted
+	sent     int64                   // content bytes
+
+	group         int // segments that are hashed together
+	free, ordered chan *slot
+	plain         chan []byte // memory to seal from
+}
+
+// slot carries one segment through the stages of an upload.
+type slot struct {
+	memory []byte
+	stored []byte       // the segment, in memory
+	length int64        // of the content in it
+	ready  chan error   // one value: sealed, or not
+	users  atomic.Int32 // who still reads stored
+}
+
+// pass makes the blob of a layer and writes it to w: one goroutine reads the
+// source, segments are sealed on the client's lanes, and one goroutine hashes
+// them and the blob beside the connection that sends it.
+func (u *uploader) pass(ctx context.Context, i int, w io.Writer) (*uploaded, error) {
+	l := u.plan.layers[i]
+	g := index.GeometryOf(u.plan.profile, l.content, u.plan.segment)
+	out := &uploaded{size: g.Blob(), digests: make([]byte, g.Count()*digest.Size)}
+	p := &part{uploader: u, geometry: g, blob: u.lanes.NewBlob(), digests: out.digests}
+	if u.fileDigests && l.packed {
+		p.files = make(map[int]godigest.Digest)
+		out.files = p.files
+	}
+	var header []byte
+	if u.encrypted() {
+		var err error
+		p.sealer, err = encrypt.NewPartSealer(u.key, encrypt.Part{ArtifactID: u.id, Layer: uint32(i), Length: l.content, SegmentSize: int(u.plan.segment)})
+		if err != nil {
+			return nil, err
+		}
+		h := p.sealer.Header()
+		header, out.header = h[:], hex.EncodeToString(h[:])
+	}
+	repay, err := p.borrow(ctx, min(u.plan.segment, l.content))
+	if err != nil {
+		return nil, err
+	}
+	defer repay()
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	read := make(chan error, 1)
+	go func() {
+		defer close(p.ordered)
+		read <- p.read(ctx, l.extents)
+	}()
+	out.digest, err = p.send(ctx, w, header, cancel)
+	// What reading failed of comes first, unless sending made it stop.
+	if readErr := <-read; readErr != nil && !(err != nil && errors.Is(readErr, context.Canceled)) {
+		err = readErr
+	}
+	if err != nil {
+		u.done.Add(-p.sent)
+		return nil, err
+	}
+	return out, nil
+}
+
+// borrow waits for the memory of a part, whose segments have the given size, and
+// takes that of a group to be hashed together if it is free and there are
+// segments for several.
+func (p *part) borrow(ctx context.Context, segment int64) (repay func(), err error) {
+	count := max(1, p.geometry.Count())
+	n, stored := min(slotsPerPart, count), segment
+	size := n * stored
+	sealing := min(n, int64(cap(p.c.lanes))+1)
+	if p.sealer != nil {
+		stored += encrypt.SegmentOverhead
+		size = n*stored + sealing*segment
+	}
+	if err := p.c.budget.borrow(ctx, size); err != nil {
+		return nil, err
+	}
+	p.group = 1
+	if w := p.blob.Width(); w > 1 && count >= 2*int64(w) && segment <= index.DefaultSegmentSize {
+		if extra := int64(w-1) * stored; p.c.budget.tryBorrow(extra) {
+			p.group, n, size = w, n+int64(w-1), size+extra
+		}
+	}
+	p.free, p.ordered = make(chan *slot, n), make(chan *slot, n)
+	for range n {
+		s, _ := p.slots.Get().(*slot)
+		if s == nil {
+			s = &slot{ready: make(chan error, 1)}
+		}
+		s.memory = resize(s.memory, int(stored))
+		p.free <- s
+	}
+	if p.sealer != nil {
+		p.plain = make(chan []byte, sealing)
+		for range sealing {
+			p.plain <- make([]byte, segment)
+		}
+	}
+	return func() {
+		close(p.free)
+		for s := range p.free {
+			p.slots.Put(s)
+		}
+		p.c.budget.repay(size)
+	}, nil
+}
+
+// read fills slots from the source and has them sealed.
+func (p *part) read(ctx context.Context, extents []extent) error {
+	r := &contentReader{src: p.src, sources: p.plan.sources, extents: extents, digests: p.files}
+	defer r.Close()
+	for k := range p.geometry.Count() {
+		var s *slot
+		select {
+		case s = <-p.free:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		_, s.length = p.geometry.Range(k)
+		if p.sealer == nil {
+			s.stored = s.memory[:s.length]
+			if _, err := io.ReadFull(r, s.stored); err != nil {
+				return err
+			}
+			s.ready <- nil
+		} else {
+			plain := <-p.plain
+			if _, err := io.ReadFull(r, plain[:s.length]); err != nil {
+				return err
+			}
+			go func() {
+				s.ready <- p.c.lane(ctx, func() (err error) {
+					s.stored, err = p.sealer.SealSegment(s.memory[:0], k, plain[:s.length])
+					return err
+				})
+				p.plain <- plain
+			}()
+		}
+		p.ordered <- s
+	}
+	// Reading past the end makes the source say that it did not change.
+	if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		return fmt.Errorf("%w: content continues after its listed length: %w", ErrSource, err)
+	}
+	return nil
+}
+
+// send hashes and writes the blob in order. It always drains the slots, so
+// that nothing works on one when it returns; stop ends the reading early.
+func (p *part) send(ctx context.Context, w io.Writer, header []byte, stop func()) (godigest.Digest, error) {
+	p.blob.Write(header)
+	// Hashing and the connection need not keep step: a slot is free when both
+	// are done with it.
+	hashing, hashed := make(chan *slot, cap(p.ordered)), make(chan error)
+	go func() { hashed <- p.hashAll(ctx, hashing) }()
+	var failed error
+	if len(header) > 0 {
+		_, failed = w.Write(header)
+	}
+	for s := range p.ordered {
+		if err := <-s.ready; failed == nil {
+			failed = err
+		}
+		if failed != nil {
+			stop()
+			continue
+		}
+		s.users.Store(2)
+		hashing <- s
+		_, failed = w.Write(s.stored)
+		p.sent += s.length
+		p.done.Add(s.length)
+		p.leave(s)
+	}
+	close(hashing)
+	if err := <-hashed; failed == nil {
+		failed = err
+	}
+	if failed != nil {
+		return "", failed
+	}
+	sum, err := p.blob.Sum()
+	return godigest.NewDigestFromBytes(godigest.SHA256, sum[:]), err
+}
+
+// hashAll appends the slots to the blob, as many at a time as are hashed
+// together, and notes the digest of each.
+func (p *part) hashAll(ctx context.Context, slots <-chan *slot) (failed error) {
+	rest := p.digests
+	group := make([]*slot, 0, p.group)
+	parts, sums := make([][]byte, p.group), make([][digest.Size]byte, p.group)
+	hash := func() error {
+		for i, s := range group {
+			parts[i] = s.stored
+		}
+		p.blob.Parts(sums[:len(group)], parts[:len(group)])
+		for _, sum := range sums[:len(group)] {
+			rest = rest[copy(rest, sum[:]):]
+		}
+		return nil
+	}
+	for more := true; more; {
+		var s *slot
+		if s, more = <-slots; more {
+			group = append(group, s)
+		}
+		if more && len(group) < p.group {
+			continue
+		}
+		if failed == nil {
+			failed = p.c.lane(ctx, hash)
+		}
+		for _, s := range group {
+			p.leave(s)
+		}
+		group = group[:0]
+	}
+	return failed
+}
+
+// leave frees a slot when its last user has left it.
+func (p *part) leave(s *slot) {
+	if s.users.Add(-1) == 0 {
+		p.free <- s
+	}
+}
