@@ -18,6 +18,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -37,13 +38,37 @@ func main() {
 	log.SetPrefix("warm: ")
 	n := flag.Int64("bytes", 0, "how much to touch")
 	flag.Parse()
-	memory, kept, err := warm(*n)
-	if err != nil {
+	if err := run(*n); err != nil {
 		log.Fatal(err)
+	}
+}
+
+func run(n int64) error {
+	restore, err := leavePagesInPlace()
+	if err != nil {
+		return err
+	}
+	defer restore()
+	memory, kept, err := warm(n)
+	if err != nil {
+		return err
 	}
 	fmt.Println(kept * page >> 20)
 	io.Copy(io.Discard, os.Stdin)
-	syscall.Munmap(memory)
+	return syscall.Munmap(memory)
+}
+
+// leavePagesInPlace turns proactive compaction off until restore is called.
+func leavePagesInPlace() (restore func(), err error) {
+	const name = "/proc/sys/vm/compaction_proactiveness"
+	before, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return func() {}, nil // Linux before 5.9 has none
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() { os.WriteFile(name, before, 0) }, os.WriteFile(name, []byte("0"), 0)
 }
 
 // warm returns the mapping, of which it kept so many pages.
