@@ -19,8 +19,8 @@ import (
 )
 
 // slotsPerPart is how many segments of one part are under way at a time, some
-// being read and sealed, some on their way to the registry, beside those that
-// wait to be hashed together.
+// being read and sealed, some on their way to the registry, beside those that are
+// hashed together.
 const slotsPerPart = 6
 
 // part is one attempt to upload one layer.
@@ -94,9 +94,9 @@ func (u *uploader) pass(ctx context.Context, i int, w io.Writer) (*uploaded, err
 	return out, nil
 }
 
-// borrow waits for the memory of a part, whose segments have the given size, and
-// takes that of a group to be hashed together if it is free and there are
-// segments for several.
+// borrow waits for the memory of a part, whose segments have the given size. If
+// it is free it takes that of a group to be hashed together, too, and of the next
+// one, which gathers meanwhile, where that leaves enough to the other parts.
 func (p *part) borrow(ctx context.Context, segment int64) (repay func(), err error) {
 	count := max(1, p.geometry.Count())
 	n, stored := min(slotsPerPart, count), segment
@@ -111,8 +111,12 @@ func (p *part) borrow(ctx context.Context, segment int64) (repay func(), err err
 	}
 	p.group = 1
 	if w := p.blob.Width(); w > 1 && count >= 2*int64(w) && segment <= index.DefaultSegmentSize {
-		if extra := int64(w-1) * stored; p.c.budget.tryBorrow(extra) {
-			p.group, n, size = w, n+int64(w-1), size+extra
+		extra := int64(2*w - 1)
+		if size+extra*stored > p.c.budget.limit/int64(min(len(p.plan.layers), pushParts)) {
+			extra = int64(w - 1)
+		}
+		if p.c.budget.tryBorrow(extra * stored) {
+			p.group, n, size = w, n+extra, size+extra*stored
 		}
 	}
 	p.free, p.ordered = make(chan *slot, n), make(chan *slot, n)
