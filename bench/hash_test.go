@@ -71,13 +71,29 @@ func BenchmarkHashLanes(b *testing.B) {
 	}
 }
 
-// BenchmarkHashBlob is the digest of a layer while it is pushed: one stream,
-// which no second core can help with.
+// BenchmarkHashBlob is what one core hashes while a layer is pushed: the layer,
+// in order, and each of its segments.
 func BenchmarkHashBlob(b *testing.B) {
-	piece := random(segmentSize)
-	h := digest.New()
-	b.SetBytes(segmentSize)
-	for b.Loop() {
-		h.Write(piece)
+	for _, p := range []struct {
+		name string
+		path digest.Path
+	}{{"auto", digest.Auto}, {"pairs", digest.Pairs}} {
+		b.Run(p.name, func(b *testing.B) {
+			lanes, err := digest.NewLanes(p.path)
+			if errors.Is(err, errors.ErrUnsupported) {
+				b.Skip("not on this processor, or not in this build")
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			in, out := make([][]byte, 16), make([][digest.Size]byte, 16)
+			for i := range in {
+				in[i] = random(segmentSize)
+			}
+			b.SetBytes(int64(len(in)) * segmentSize)
+			for b.Loop() {
+				lanes.NewBlob().Parts(out, in)
+			}
+		})
 	}
 }

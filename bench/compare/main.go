@@ -112,7 +112,12 @@ func run(ctx context.Context, o options) (err error) {
 		}
 		samples, err := r.scenario(ctx, s)
 		if err != nil {
-			return fmt.Errorf("scenario %s: %w", s.name, err)
+			err = fmt.Errorf("scenario %s: %w", s.name, err)
+			if len(record.Samples) > 0 {
+				// Those before it are whole, and took long.
+				err = errors.Join(err, record.write(o.out, time.Now()))
+			}
+			return err
 		}
 		record.Samples = append(record.Samples, samples...)
 	}
