@@ -96,7 +96,7 @@ func (u *uploader) pass(ctx context.Context, i int, w io.Writer) (*uploaded, err
 
 // borrow waits for the memory of a part, whose segments have the given size. If
 // it is free it takes that of a group to be hashed together, too, and of the next
-// one, which gathers meanwhile, as far as that leaves as much to the other parts.
+// one, which gathers meanwhile, where that leaves enough to the other parts.
 func (p *part) borrow(ctx context.Context, segment int64) (repay func(), err error) {
 	count := max(1, p.geometry.Count())
 	n, stored := min(slotsPerPart, count), segment
@@ -111,8 +111,10 @@ func (p *part) borrow(ctx context.Context, segment int64) (repay func(), err err
 	}
 	p.group = 1
 	if w := p.blob.Width(); w > 1 && count >= 2*int64(w) && segment <= index.DefaultSegmentSize {
-		share := p.c.budget.limit / 8 * 7 / int64(min(len(p.plan.layers), pushParts))
-		extra := min(int64(2*w-1), max(int64(w-1), (share-size)/stored))
+		extra := int64(2*w - 1)
+		if size+extra*stored > p.c.budget.limit/int64(min(len(p.plan.layers), pushParts)) {
+			extra = int64(w - 1)
+		}
 		if p.c.budget.tryBorrow(extra * stored) {
 			p.group, n, size = w, n+extra, size+extra*stored
 		}
