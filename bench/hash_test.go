@@ -43,6 +43,23 @@ func BenchmarkHashSegments(b *testing.B) {
 	})
 }
 
+// batch is a batch of segments, and lanes on a path that hash it.
+func batch(b *testing.B, path digest.Path) (lanes *digest.Lanes, in [][]byte, out [][digest.Size]byte) {
+	lanes, err := digest.NewLanes(path)
+	if errors.Is(err, errors.ErrUnsupported) {
+		b.Skip("not on this processor, or not in this build")
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	in, out = make([][]byte, 16), make([][digest.Size]byte, 16)
+	for i := range in {
+		in[i] = random(segmentSize)
+	}
+	b.SetBytes(int64(len(in)) * segmentSize)
+	return lanes, in, out
+}
+
 // BenchmarkHashLanes is what one core hashes of a batch of segments.
 func BenchmarkHashLanes(b *testing.B) {
 	for _, p := range []struct {
@@ -50,18 +67,7 @@ func BenchmarkHashLanes(b *testing.B) {
 		path digest.Path
 	}{{"single", digest.Single}, {"pairs", digest.Pairs}, {"sixteen", digest.Sixteen}} {
 		b.Run(p.name, func(b *testing.B) {
-			lanes, err := digest.NewLanes(p.path)
-			if errors.Is(err, errors.ErrUnsupported) {
-				b.Skip("not on this processor, or not in this build")
-			}
-			if err != nil {
-				b.Fatal(err)
-			}
-			in, out := make([][]byte, 16), make([][digest.Size]byte, 16)
-			for i := range in {
-				in[i] = random(segmentSize)
-			}
-			b.SetBytes(int64(len(in)) * segmentSize)
+			lanes, in, out := batch(b, p.path)
 			for b.Loop() {
 				if err := lanes.Sum(out, in); err != nil {
 					b.Fatal(err)
@@ -79,18 +85,7 @@ func BenchmarkHashBlob(b *testing.B) {
 		path digest.Path
 	}{{"auto", digest.Auto}, {"pairs", digest.Pairs}} {
 		b.Run(p.name, func(b *testing.B) {
-			lanes, err := digest.NewLanes(p.path)
-			if errors.Is(err, errors.ErrUnsupported) {
-				b.Skip("not on this processor, or not in this build")
-			}
-			if err != nil {
-				b.Fatal(err)
-			}
-			in, out := make([][]byte, 16), make([][digest.Size]byte, 16)
-			for i := range in {
-				in[i] = random(segmentSize)
-			}
-			b.SetBytes(int64(len(in)) * segmentSize)
+			lanes, in, out := batch(b, p.path)
 			for b.Loop() {
 				lanes.NewBlob().Parts(out, in)
 			}
