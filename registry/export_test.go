@@ -46,6 +46,8 @@ const (
 	MaxReferrers = maxReferrers
 	MaxAttempts  = maxAttempts
 	StallTimeout = stallTimeout
+	MinChunk     = minChunk
+	MaxChunk     = maxChunk
 	MaxRedirects = maxRedirects
 )
 

@@ -20,6 +20,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/modelsec/modelsec-go/internal/ociserver"
 	"github.com/modelsec/modelsec-go/registry"
 )
@@ -248,16 +250,90 @@ func TestRefusalByARegistryThatReadsNoMoreIsReportedAtOnce(t *testing.T) {
 	})
 }
 
+// TestUploadSendsLargeChunksOnAFastLineOnly: one that takes half the time of a
+// stall for the smallest is slow, and moves.
+func TestUploadSendsLargeChunksOnAFastLineOnly(t *testing.T) {
+	const size = 16 << 20
+	for _, tt := range []struct {
+		name  string
+		pause func(sent int) time.Duration // for each of the smallest chunks
+		want  int                          // the largest chunk of the last half
+	}{
+		{"fast", func(int) time.Duration { return 0 }, registry.MaxChunk},
+		{"slow", func(int) time.Duration { return registry.StallTimeout / 2 }, registry.MinChunk},
+		{"slower", func(sent int) time.Duration {
+			if sent < size/4 {
+				return 0
+			}
+			return 3 * time.Second
+		}, registry.MinChunk},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				line := &pacedLine{pause: tt.pause, from: size / 2}
+				s := overLine(t, ociserver.New(), func(c net.Conn) net.Conn {
+					return pacedConn{c, line}
+				})
+				w, err := s.Create(t.Context(), size)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer w.Close()
+				if _, err := w.Write(pattern(size)); err != nil {
+					t.Fatal(err)
+				}
+				if err := w.Commit(t.Context(), digest.FromBytes(pattern(size))); err != nil {
+					t.Fatal(err)
+				}
+				// The start of a chunk goes with its length.
+				if got := line.largest; got > tt.want || got < tt.want-4<<10 {
+					t.Errorf("chunks of up to %d bytes, want %d", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// pacedLine is what connections together send.
+type pacedLine struct {
+	pause func(sent int) time.Duration
+	from  int // from here on the largest write counts
+
+	mu            sync.Mutex
+	sent, largest int
+}
+
+type pacedConn struct {
+	net.Conn
+	line *pacedLine
+}
+
+func (c pacedConn) Write(p []byte) (int, error) {
+	c.line.mu.Lock()
+	defer c.line.mu.Unlock()
+	pause := c.line.pause(c.line.sent) * time.Duration(len(p)) / registry.MinChunk
+	if c.line.sent += len(p); c.line.sent > c.line.from {
+		c.line.largest = max(c.line.largest, len(p))
+	}
+	time.Sleep(pause)
+	return c.Conn.Write(p)
+}
+
 // overPipe returns a repository that h serves over connections in memory, which
 // keep nothing: a write ends when it was read.
 func overPipe(t *testing.T, h http.Handler) registry.WriteStore {
+	return overLine(t, h, func(c net.Conn) net.Conn { return c })
+}
+
+// overLine is overPipe with connections as line makes them for the client.
+func overLine(t *testing.T, h http.Handler, line func(net.Conn) net.Conn) registry.WriteStore {
 	l := make(pipes)
 	server := &http.Server{Handler: h}
 	go server.Serve(l)
 	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		l <- theirs
-		return ours, nil
+		return line(ours), nil
 	}}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()

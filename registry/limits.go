@@ -64,9 +64,16 @@ const (
 	// defaultConnections saturates 10 Gbit/s over TLS with cores to spare.
 	defaultConnections = 16
 
-	// bufferSize of a connection for reading, which larger reads bypass, and
-	// the largest chunk of an upload.
+	// bufferSize of a connection for reading, which larger reads bypass.
 	bufferSize = 256 << 10
+
+	// minChunk and maxChunk bound what an upload sends at once, so that a line
+	// may be as slow as 9 KB/s, and one that becomes slow 70 KB/s at first. After a
+	// chunk that took longer than slowChunk the next is the least. The most is
+	// more than an encrypted segment of the usual size.
+	minChunk  = 256 << 10
+	maxChunk  = 2 << 20
+	slowChunk = time.Second
 
 	// headSize is the buffer of a connection for writing. A request without a
 	// body fits in it; content should not be copied through it.

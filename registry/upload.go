@@ -32,7 +32,7 @@ func (r *remote) Create(ctx context.Context, _ int64) (BlobWriter, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	return &remoteWriter{store: r, ctx: ctx, cancel: cancel, release: release, session: session, token: token}, nil
+	return &remoteWriter{store: r, ctx: ctx, cancel: cancel, release: release, session: session, token: token, chunk: minChunk}, nil
 }
 
 // begin opens an upload session, in a slot of its own unless the caller has
@@ -82,6 +82,7 @@ type remoteWriter struct {
 	written int64
 
 	body   *feed // nil until the first Write
+	chunk  int   // bytes of the next chunk
 	result chan patchResult
 	closed bool
 
@@ -105,12 +106,12 @@ func (w *remoteWriter) Write(p []byte) (int, error) {
 	}
 	written := 0
 	for written < len(p) {
-		// One timer for each piece, so that a large Write over a slow line is
-		// progress and not a stall.
-		piece := p[written:min(len(p), written+bufferSize)]
+		piece := p[written:min(len(p), written+w.chunk)]
+		start := time.Now()
 		timer := time.AfterFunc(stallTimeout, func() { w.cancel(ErrStalled) })
 		n, err := w.body.Write(piece)
 		timer.Stop()
+		w.chunk = nextChunk(w.chunk, n, time.Since(start))
 		written += n
 		w.written += int64(n)
 		if err != nil {
@@ -118,6 +119,20 @@ func (w *remoteWriter) Write(p []byte) (int, error) {
 		}
 	}
 	return written, nil
+}
+
+// nextChunk is the most to send at once after n bytes that took so long. Whether
+// a chunk moves shows only when it has gone, so those of a slow line are small;
+// large ones spare both sides work, and a fast line soon shows that it is one.
+func nextChunk(chunk, n int, took time.Duration) int {
+	switch {
+	case took > slowChunk:
+		return minChunk
+	case n == chunk && took < slowChunk/8:
+		return min(2*chunk, maxChunk)
+	default:
+		return chunk
+	}
 }
 
 // start sends the PATCH from a goroutine that ends with it; Commit and Close
