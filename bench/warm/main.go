@@ -26,6 +26,8 @@ import (
 	"os"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -58,17 +60,31 @@ func run(n int64) error {
 	return syscall.Munmap(memory)
 }
 
-// leavePagesInPlace turns proactive compaction off until restore is called.
+// leavePagesInPlace keeps the kernel from moving pages that are locked, and from
+// moving others without need, until restore is called. Large folios of a page
+// cache are need enough.
 func leavePagesInPlace() (restore func(), err error) {
-	const name = "/proc/sys/vm/compaction_proactiveness"
-	before, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return func() {}, nil // Linux before 5.9 has none
+	before := make(map[string][]byte)
+	restore = func() {
+		for name, b := range before {
+			os.WriteFile(name, b, 0)
+		}
 	}
-	if err != nil {
-		return nil, err
+	for _, name := range []string{"/proc/sys/vm/compaction_proactiveness", "/proc/sys/vm/compact_unevictable_allowed"} {
+		b, err := os.ReadFile(name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // Linux before 5.9 has no proactive compaction
+		}
+		if err == nil {
+			before[name] = b
+			err = os.WriteFile(name, []byte("0"), 0)
+		}
+		if err != nil {
+			restore()
+			return nil, err
+		}
 	}
-	return func() { os.WriteFile(name, before, 0) }, os.WriteFile(name, []byte("0"), 0)
+	return restore, nil
 }
 
 // warm returns the mapping, of which it kept so many pages.
@@ -110,6 +126,10 @@ func warm(n int64) (memory []byte, kept int64, err error) {
 				return nil, 0, err
 			}
 		}
+	}
+	// What is not there is not fetched for being locked.
+	if _, _, errno := unix.Syscall(unix.SYS_MLOCK2, address(memory), uintptr(len(memory)), unix.MLOCK_ONFAULT); errno != 0 {
+		return nil, 0, fmt.Errorf("mlock2: %w", errno)
 	}
 	return memory, kept, nil
 }
