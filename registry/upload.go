@@ -20,7 +20,8 @@ import (
 
 // Create begins an upload in the one form with the digest last that every
 // registry takes: POST, a single streaming PATCH without Content-Range, PUT.
-// The PATCH starts with the first Write. A connection that takes no bytes for 30 seconds ends it with [ErrStalled].
+// The PATCH starts with the first Write. A connection that does not take the next
+// 256 KiB, or 2 MiB while it is fast, within 30 seconds ends it with [ErrStalled].
 func (r *remote) Create(ctx context.Context, _ int64) (BlobWriter, error) {
 	release, err := r.endpoint.writer(ctx)
 	if err != nil {
