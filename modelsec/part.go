@@ -36,7 +36,7 @@ type part struct {
 
 	group         int // segments that are hashed together
 	free, ordered chan *slot
-	plain         chan []byte // memory to seal from
+	plain         chan *slot // memory to seal from
 }
 
 // slot carries one segment through the stages of an upload.
@@ -122,26 +122,32 @@ func (p *part) borrow(ctx context.Context, segment int64) (repay func(), err err
 	}
 	p.free, p.ordered = make(chan *slot, n), make(chan *slot, n)
 	for range n {
-		s, _ := p.slots.Get().(*slot)
-		if s == nil {
-			s = &slot{ready: make(chan error, 1)}
-		}
-		s.memory = resize(s.memory, int(stored))
-		p.free <- s
+		p.free <- p.slot(stored)
 	}
 	if p.sealer != nil {
-		p.plain = make(chan []byte, sealing)
+		p.plain = make(chan *slot, sealing)
 		for range sealing {
-			p.plain <- make([]byte, segment)
+			p.plain <- p.slot(segment)
 		}
 	}
 	return func() {
-		close(p.free)
-		for s := range p.free {
-			p.slots.Put(s)
+		for _, list := range []chan *slot{p.free, p.plain} {
+			for len(list) > 0 {
+				p.slots.Put(<-list)
+			}
 		}
 		p.c.budget.repay(size)
 	}, nil
+}
+
+// slot returns one with n bytes of memory.
+func (u *uploader) slot(n int64) *slot {
+	s, _ := u.slots.Get().(*slot)
+	if s == nil {
+		s = &slot{ready: make(chan error, 1)}
+	}
+	s.memory = resize(s.memory, int(n))
+	return s
 }
 
 // read fills slots from the source and has them sealed.
@@ -164,15 +170,16 @@ func (p *part) read(ctx context.Context, extents []extent) error {
 			s.ready <- nil
 		} else {
 			plain := <-p.plain
-			if _, err := io.ReadFull(r, plain[:s.length]); err != nil {
+			if _, err := io.ReadFull(r, plain.memory[:s.length]); err != nil {
 				return err
 			}
 			go func() {
-				s.ready <- p.c.lane(ctx, func() (err error) {
-					s.stored, err = p.sealer.SealSegment(s.memory[:0], k, plain[:s.length])
+				err := p.c.lane(ctx, func() (err error) {
+					s.stored, err = p.sealer.SealSegment(s.memory[:0], k, plain.memory[:s.length])
 					return err
 				})
 				p.plain <- plain
+				s.ready <- err
 			}()
 		}
 		p.ordered <- s
