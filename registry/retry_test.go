@@ -209,6 +209,7 @@ func TestStallsAreReported(t *testing.T) {
 				if took := time.Since(start); took < registry.StallTimeout || took > c.max {
 					t.Errorf("reported after %v, want %v to %v", took, registry.StallTimeout, c.max)
 				}
+				time.Sleep(time.Second) // the server may be about to send its next byte
 			})
 		})
 	}
