@@ -5,33 +5,14 @@ package modelsec
 
 import (
 	"context"
-	"errors"
 	"io"
-	"slices"
 	"sync"
-)
-
-// Bounds of one request in bytes. Registries and object stores are fastest
-// with ranges of some tens of MiB; smaller ones only spread few bytes over
-// many connections.
-const (
-	minRange = 4 << 20
-	maxRange = 32 << 20
+	"time"
 )
 
 // sink takes the content of one verified segment. It is called concurrently;
 // content is only valid during the call.
 type sink func(layer int, k int64, content []byte) error
-
-// job is what one request fetches: segments of one layer, in order.
-type job struct {
-	layer   int
-	wanted  []int64
-	attempt int
-	moved   int64   // what the fetch had delivered when the job last failed
-	source  *source // who is asked; nil while queued
-	whole   bool    // by reading the layer from its beginning
-}
 
 // fetcher is one fetch: a queue of jobs and the streams that work it off. What
 // the streams have read waits until there is a group of segments, as many as
@@ -40,37 +21,23 @@ type job struct {
 // they read on, so that nothing is read that nobody has time for.
 type fetcher struct {
 	*content
+	buffers
 	note    sink // nil: not wanted
 	deliver sink
 
 	mu      sync.Mutex
 	changed *sync.Cond
 	queue   []job
-	busy    int
-	width   int   // streams that may be busy: fewer where a line breaks before a segment is through
+	runs    int   // jobs that were taken and are not done
+	reading int   // of these, how many are being read
+	width   int   // streams that may read: fewer where a line breaks before a segment is through
 	moved   int64 // segments delivered
 	group   []arrival
+	since   time.Time // of the oldest in group
 	hashed  []arrival
-	buffers buffers
+	working int // who hashes or delivers
 	err     error
 	cancel  context.CancelFunc
-}
-
-// run is a job that a stream works on.
-type run struct {
-	job
-	pending int     // segments that were read and not judged
-	left    []int64 // segments that were not delivered
-	err     error   // why not
-}
-
-// fail notes segments that were not delivered, and why: what asking again cures
-// matters less than what it does not.
-func (r *run) fail(left []int64, err error) {
-	r.left = append(r.left, left...)
-	if err != nil && (r.err == nil || curable(r.err)) {
-		r.err = err
-	}
 }
 
 // fetch gets the wanted segments of every layer, verifies each and hands it to
@@ -95,9 +62,11 @@ func (t *content) fetchNoting(outer context.Context, wanted [][]int64, note, del
 	stop := context.AfterFunc(ctx, func() { f.fail(ctx.Err()) })
 	defer stop()
 
+	f.prepare(wanted)
 	if err := f.borrow(ctx); err != nil {
 		return err
 	}
+	defer f.repay()
 	var streams sync.WaitGroup
 	for range min(len(f.queue), maxStreams) - 1 {
 		// More streams than memory allows are not worth waiting for.
@@ -111,35 +80,12 @@ func (t *content) fetchNoting(outer context.Context, wanted [][]int64, note, del
 	if f.err != nil && outer.Err() == nil {
 		f.salvage(outer)
 	}
-	t.c.budget.repay(f.buffers.borrowed)
 	if f.err != nil && outer.Err() != nil {
 		// Why the caller stopped says more than what broke because of it.
 		return context.Cause(outer)
 	}
 	// K46: what other loads learned of the lanes since is about this one too.
 	return join(f.err, t.lanes.Err())
-}
-
-// jobs cuts the wanted segments into jobs.
-func (t *content) jobs(wanted [][]int64) (queue []job) {
-	var total int64
-	for layer, segments := range wanted {
-		if n := len(segments); n > 0 {
-			total += int64(n) * min(t.maxStored(), t.layers[layer].Size)
-		}
-	}
-	size := min(max(total/(4*maxStreams), minRange), maxRange)
-	for layer, segments := range wanted {
-		for len(segments) > 0 {
-			n := 1
-			for n < len(segments) && segments[n] == segments[n-1]+1 && int64(n+1)*t.maxStored() <= size {
-				n++
-			}
-			queue = append(queue, job{layer: layer, wanted: segments[:n:n]})
-			segments = segments[n:]
-		}
-	}
-	return queue
 }
 
 // stream works jobs off until none is left or one failed for good.
@@ -150,41 +96,27 @@ func (f *fetcher) stream(ctx context.Context) {
 			return
 		}
 		left, err := f.read(ctx, r)
-		f.finish(ctx, r, left, err)
-		f.done(r.job, r.left, r.err)
+		f.end(r, left, err)
 	}
-}
-
-// finish sees to it that what was read for a run is delivered, full group or
-// not: when a process dies, only requests that are under way are lost.
-func (f *fetcher) finish(ctx context.Context, r *run, left []int64, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for r.pending > 0 && f.err == nil {
-		if !f.work(ctx, true) {
-			f.changed.Wait()
-		}
-	}
-	r.fail(left, err)
-	slices.Sort(r.left)
 }
 
 // next takes a job and finds who to ask. Where there is nothing to be read, it
-// works on what was. It waits where the first range of a source is still to be
-// answered.
+// works on what was; a group that is not full waits while others read. It waits
+// where the first range of a source is still to be answered.
 func (f *fetcher) next(ctx context.Context) (*run, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for {
-		if f.err != nil || len(f.queue) == 0 && f.busy == 0 {
+		if f.err != nil || len(f.queue) == 0 && f.runs == 0 {
 			return nil, false
 		}
-		if len(f.queue) > 0 && f.busy < f.width {
+		if len(f.queue) > 0 && f.reading < f.width {
 			j := f.queue[0]
 			src, whole, ok := f.sources.pick(f.ranged(j))
 			if ok {
 				f.queue = f.queue[1:]
-				f.busy++
+				f.runs++
+				f.reading++
 				if whole {
 					j = f.widen(j)
 				}
@@ -192,79 +124,17 @@ func (f *fetcher) next(ctx context.Context) (*run, bool) {
 				return &run{job: j}, true
 			}
 		}
-		if !f.work(ctx, false) {
+		if !f.work(ctx, f.reading == 0) {
 			f.changed.Wait()
 		}
 	}
-}
-
-// ranged reports whether a job is for less than its whole layer.
-func (t *content) ranged(j job) bool {
-	return int64(len(j.wanted)) < t.index.Geometry(j.layer).Count()
-}
-
-// widen adds what else is queued for the layer to a job that will read it
-// whole, so that the layer is not read once for each job.
-func (f *fetcher) widen(j job) job {
-	f.queue = slices.DeleteFunc(f.queue, func(other job) bool {
-		if other.layer != j.layer {
-			return false
-		}
-		j.wanted = append(j.wanted, other.wanted...)
-		j.attempt = max(j.attempt, other.attempt)
-		return true
-	})
-	slices.Sort(j.wanted)
-	return j
-}
-
-// done puts what a job left undone back into the queue.
-func (f *fetcher) done(j job, left []int64, err error) {
-	again := f.sources.judge(j.source, f.ranged(j) && !j.whole, err)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	defer f.changed.Broadcast()
-	f.busy--
-	f.moved += int64(len(j.wanted) - len(left))
-	switch {
-	case f.err != nil:
-		return
-	case err == nil:
-		f.width = min(f.width+1, maxStreams)
-		return
-	case again:
-	case !curable(err):
-		f.err = err
-	case len(left) < len(j.wanted):
-		j.attempt = 0 // a line that breaks again and again still moves on
-	case errors.Is(err, ErrDigest):
-		if j.attempt++; j.attempt >= digestAttempts {
-			f.err = err
-		}
-	default:
-		f.width = max(1, f.width/2)
-		if f.moved > j.moved {
-			j.attempt = 0 // others have got on
-		}
-		j.moved = f.moved
-		if j.attempt++; j.attempt >= fetchAttempts {
-			f.err = err
-		}
-	}
-	if f.err != nil {
-		f.cancel()
-		return
-	}
-	f.c.logger().Debug("segments to be fetched again", "source", j.source.String(), "layer", j.layer, "segments", len(left), "attempt", j.attempt, "error", err)
-	j.wanted, j.source, j.whole = left, nil, false
-	f.queue = append(f.queue, j)
 }
 
 // fail ends the fetch, unless it has ended.
 func (f *fetcher) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.err == nil && (f.busy > 0 || len(f.queue) > 0) {
+	if f.err == nil && (f.runs > 0 || len(f.queue) > 0) {
 		f.err = err
 	}
 	f.changed.Broadcast()

@@ -35,13 +35,14 @@ type part struct {
 	sent     int64                   // content bytes
 
 	group         int // segments that are hashed together
+	stored        int // bytes of a slot
 	free, ordered chan *slot
-	plain         chan *slot // memory to seal from
+	plain         chan struct{} // one for each segment that may be sealed at a time
 }
 
 // slot carries one segment through the stages of an upload.
 type slot struct {
-	memory []byte
+	memory []byte       // nil while it is free
 	stored []byte       // the segment, in memory
 	length int64        // of the content in it
 	ready  chan error   // one value: sealed, or not
@@ -96,8 +97,9 @@ func (u *uploader) pass(ctx context.Context, i int, w io.Writer) (*uploaded, err
 }
 
 // borrow waits for the memory of a part, whose segments have the given size. If
-// it is free it takes that of a group to be hashed together, too, and of the next
-// one, which gathers meanwhile, where that leaves enough to the other parts.
+// it is free it takes that of a group to be hashed together, too. Where there are
+// many groups, and enough is left to the other parts, the next one gathers while
+// one is hashed.
 func (p *part) borrow(ctx context.Context, segment int64) (repay func(), err error) {
 	count := max(1, p.geometry.Count())
 	n, stored := min(slotsPerPart, count), segment
@@ -113,41 +115,20 @@ func (p *part) borrow(ctx context.Context, segment int64) (repay func(), err err
 	p.group = 1
 	if w := p.blob.Width(); w > 1 && count >= 2*int64(w) && segment <= index.DefaultSegmentSize {
 		extra := int64(2*w - 1)
-		if size+extra*stored > p.c.budget.limit/int64(min(len(p.plan.layers), pushParts)) {
+		if count < 8*int64(w) || size+extra*stored > p.c.budget.limit/int64(min(len(p.plan.layers), pushParts)) {
 			extra = int64(w - 1)
 		}
 		if p.c.budget.tryBorrow(extra * stored) {
 			p.group, n, size = w, n+extra, size+extra*stored
 		}
 	}
+	p.stored = int(stored)
 	p.free, p.ordered = make(chan *slot, n), make(chan *slot, n)
 	for range n {
-		p.free <- p.slot(stored)
+		p.free <- &slot{ready: make(chan error, 1)}
 	}
-	if p.sealer != nil {
-		p.plain = make(chan *slot, sealing)
-		for range sealing {
-			p.plain <- p.slot(segment)
-		}
-	}
-	return func() {
-		for _, list := range []chan *slot{p.free, p.plain} {
-			for len(list) > 0 {
-				p.slots.Put(<-list)
-			}
-		}
-		p.c.budget.repay(size)
-	}, nil
-}
-
-// slot returns one with n bytes of memory.
-func (u *uploader) slot(n int64) *slot {
-	s, _ := u.slots.Get().(*slot)
-	if s == nil {
-		s = &slot{ready: make(chan error, 1)}
-	}
-	s.memory = resize(s.memory, int(n))
-	return s
+	p.plain = make(chan struct{}, sealing)
+	return func() { p.c.budget.repay(size) }, nil
 }
 
 // read fills slots from the source and has them sealed.
@@ -161,26 +142,11 @@ func (p *part) read(ctx context.Context, extents []extent) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		s.memory = p.memory.Get(p.stored)
 		_, s.length = p.geometry.Range(k)
-		if p.sealer == nil {
-			s.stored = s.memory[:s.length]
-			if _, err := io.ReadFull(r, s.stored); err != nil {
-				return err
-			}
-			s.ready <- nil
-		} else {
-			plain := <-p.plain
-			if _, err := io.ReadFull(r, plain.memory[:s.length]); err != nil {
-				return err
-			}
-			go func() {
-				err := p.c.lane(ctx, func() (err error) {
-					s.stored, err = p.sealer.SealSegment(s.memory[:0], k, plain.memory[:s.length])
-					return err
-				})
-				p.plain <- plain
-				s.ready <- err
-			}()
+		if err := p.fill(ctx, r, k, s); err != nil {
+			p.memory.Put(s.memory)
+			return err
 		}
 		p.ordered <- s
 		// What was just read is sent and sealed fastest while this core has it in
@@ -191,6 +157,37 @@ func (p *part) read(ctx context.Context, extents []extent) error {
 	if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		return fmt.Errorf("%w: content continues after its listed length: %w", ErrSource, err)
 	}
+	return nil
+}
+
+// fill reads a segment into a slot, or reads it and has it sealed into the slot.
+func (p *part) fill(ctx context.Context, r io.Reader, k int64, s *slot) error {
+	if p.sealer == nil {
+		s.stored = s.memory[:s.length]
+		_, err := io.ReadFull(r, s.stored)
+		if err == nil {
+			s.ready <- nil
+		}
+		return err
+	}
+	p.plain <- struct{}{}
+	plain := p.memory.Get(int(s.length))
+	release := func() {
+		p.memory.Put(plain)
+		<-p.plain
+	}
+	if _, err := io.ReadFull(r, plain); err != nil {
+		release()
+		return err
+	}
+	go func() {
+		err := p.c.lane(ctx, func() (err error) {
+			s.stored, err = p.sealer.SealSegment(s.memory[:0], k, plain)
+			return err
+		})
+		release()
+		s.ready <- err
+	}()
 	return nil
 }
 
@@ -212,6 +209,7 @@ func (p *part) send(ctx context.Context, w io.Writer, header []byte, stop func()
 		}
 		if failed != nil {
 			stop()
+			p.memory.Put(s.memory)
 			continue
 		}
 		s.users.Store(2)
@@ -270,6 +268,8 @@ func (p *part) hashAll(ctx context.Context, slots <-chan *slot) (failed error) {
 // leave frees a slot when its last user has left it.
 func (p *part) leave(s *slot) {
 	if s.users.Add(-1) == 0 {
+		p.memory.Put(s.memory)
+		s.memory = nil
 		p.free <- s
 	}
 }

@@ -139,6 +139,8 @@ func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOpti
 	}
 
 	u := &uploader{operation: op, store: store, src: src, plan: p, fileDigests: o.FileDigests != nil}
+	u.memory.Heap = p.total < fewSegments*p.segment
+	defer u.memory.Close()
 	if u.lanes, err = digest.NewLanes(digest.Auto); err != nil {
 		return ocispec.Descriptor{}, err
 	}

@@ -52,7 +52,7 @@ func (f *fetcher) cached(ctx context.Context, j job) (left []int64, err error) {
 	}
 	defer f.discard(buf)
 	plain := f.plain()
-	defer f.discardPlain(plain)
+	defer f.pool.Put(plain)
 	for i, k := range j.wanted {
 		want := f.index.Digest(j.layer, k)
 		_, n := f.index.Geometry(j.layer).Stored(k)

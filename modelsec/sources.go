@@ -119,19 +119,15 @@ func (s *sources) honoured(src *source) {
 }
 
 // judge learns from how a request ended, and reports whether another source,
-// or the same in another way, can be asked at once.
-func (s *sources) judge(src *source, ranged bool, err error) (again bool) {
+// or the same in another way, can be asked at once, and whether others wait for
+// the news.
+func (s *sources) judge(src *source, ranged bool, err error) (again, news bool) {
 	s.mu.Lock()
-	probed := ranged && src.probing
-	if probed {
+	defer s.mu.Unlock()
+	if news = ranged && src.probing; news {
 		src.probing = false
 	}
-	again = s.learn(src, ranged, err)
-	s.mu.Unlock()
-	if probed {
-		s.wake()
-	}
-	return again
+	return s.learn(src, ranged, err), news
 }
 
 func (s *sources) learn(src *source, ranged bool, err error) (again bool) {

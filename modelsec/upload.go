@@ -17,6 +17,7 @@ import (
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/internal/digest"
 	"github.com/modelsec/modelsec-go/internal/index"
+	"github.com/modelsec/modelsec-go/internal/pages"
 	"github.com/modelsec/modelsec-go/registry"
 )
 
@@ -38,7 +39,7 @@ type uploader struct {
 	id      [16]byte
 	journal *journal  // nil: none
 	blobs   sync.Pool // of *smallBlob
-	slots   sync.Pool // of *slot
+	memory  pages.Pool
 
 	fileDigests bool // somebody asked for them
 }
