@@ -71,6 +71,8 @@ func installORAS(ctx context.Context, bin string) error {
 func goTool(ctx context.Context, dir string, args ...string) error {
 	c := exec.CommandContext(ctx, "go", args...)
 	c.Dir = dir
+	// Without a dynamic linker to wait for, as oras and most tools are released.
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
