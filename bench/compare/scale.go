@@ -25,8 +25,14 @@ const (
 	scaleFrom = 256 << 20
 )
 
-// scale moves one file of each size, plain and encrypted. Contenders take turns
-// with the disk, which has room for one at a time: source, registry, result.
+// scaleShort is the size below which a round measures three times: what takes a
+// tenth of a second varies most.
+const scaleShort = 1 << 30
+
+// scale moves one file of each size, plain and encrypted. Every round has all
+// sizes, so that a mood of the machine is not taken for what a size costs. They
+// take turns with the disk, which has room for one at a time: source, registry,
+// result.
 func (r *runner) scale(ctx context.Context, record *record) error {
 	sizes, err := parseSizes(r.options.scale)
 	if err != nil {
@@ -39,13 +45,16 @@ func (r *runner) scale(ctx context.Context, record *record) error {
 		if err := checkDisk(r.work, int64(n)); err != nil {
 			return err
 		}
-		for _, c := range ours {
-			r.contenders = []contender{c}
-			samples, err := r.scenario(ctx, scenario{name: n.String(), files: 1, size: int64(n)})
-			if err != nil {
-				return fmt.Errorf("%s: %w", n, err)
+	}
+	for round := range r.options.rounds {
+		for _, n := range sizes {
+			for _, c := range ours {
+				samples, err := r.scaleOne(ctx, n, c, round)
+				if err != nil {
+					return fmt.Errorf("%s: %w", n, err)
+				}
+				record.Samples = append(record.Samples, samples...)
 			}
-			record.Samples = append(record.Samples, samples...)
 		}
 	}
 	groups := record.groups()
@@ -57,6 +66,20 @@ func (r *runner) scale(ctx context.Context, record *record) error {
 		return errors.New("a bound did not hold")
 	}
 	return nil
+}
+
+// scaleOne is one round of one size and one contender.
+func (r *runner) scaleOne(ctx context.Context, n size, c contender, round int) ([]sample, error) {
+	one := *r
+	one.contenders, one.options.rounds = []contender{c}, 1
+	if n < scaleShort {
+		one.options.rounds = 3
+	}
+	samples, err := one.scenario(ctx, scenario{name: n.String(), files: 1, size: int64(n)})
+	for i := range samples {
+		samples[i].Round += round * one.options.rounds
+	}
+	return samples, err
 }
 
 func parseSizes(list string) (sizes []size, err error) {
