@@ -86,7 +86,7 @@ func (r *remote) awaitReferrer(ctx context.Context, subject digest.Digest, d oci
 		if err != nil {
 			return err
 		}
-		if err := settle(ctx, time.Since(asked), attempt); err != nil {
+		if err := settle(ctx, time.Since(asked), attempt+1); err != nil {
 			return err
 		}
 		if _, err := r.putManifest(ctx, d, b, d.Digest.String()); err != nil {
@@ -96,11 +96,15 @@ func (r *remote) awaitReferrer(ctx context.Context, subject digest.Digest, d oci
 	return fmt.Errorf("registry took the manifest %d times and does not list it", fallbackAttempts)
 }
 
-// settle waits, longer with every attempt, so that writers who got into each
-// other's way draw apart. gap is what passed between our read and our write.
-func settle(ctx context.Context, gap time.Duration, attempt int) error {
-	least := min(max(fallbackGaps*gap, fallbackSettle), fallbackSettleMax)
-	timer := time.NewTimer(least + rand.N(least<<min(attempt, 4)))
+// settle waits for a writer who got into our way to be done. When one was seen to
+// have, it waits longer each time, and by chance, so that the two draw apart.
+// gap is what passed between our read and our write.
+func settle(ctx context.Context, gap time.Duration, undone int) error {
+	wait := min(max(fallbackGaps*gap, fallbackSettle), fallbackSettleMax)
+	if undone > 0 {
+		wait += rand.N(wait << min(undone, 4))
+	}
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -144,9 +148,9 @@ func (r *remote) keepsTag(ctx context.Context, subject digest.Digest) (bool, err
 // twice, some time apart: a writer who read before our write and wrote after
 // it has undone it by then. change returns nil when nothing is left to do.
 func (r *remote) rewriteReferrers(ctx context.Context, subject digest.Digest, change func([]ocispec.Descriptor) []ocispec.Descriptor) error {
-	wrote, seen := false, false
+	writes, seen := 0, false
 	var gap time.Duration
-	for attempt := range fallbackAttempts {
+	for range fallbackAttempts {
 		read := time.Now()
 		manifests, err := r.taggedReferrers(ctx, subject)
 		if err != nil {
@@ -154,12 +158,12 @@ func (r *remote) rewriteReferrers(ctx context.Context, subject digest.Digest, ch
 		}
 		changed := change(manifests)
 		switch {
-		case changed == nil && (!wrote || seen):
+		case changed == nil && (writes == 0 || seen):
 			return nil
 		case changed == nil:
 			seen = true
 		default:
-			wrote, seen = true, false
+			writes, seen = writes+1, false
 			b, err := marshalIndex(changed)
 			if err != nil {
 				return err
@@ -175,11 +179,11 @@ func (r *remote) rewriteReferrers(ctx context.Context, subject digest.Digest, ch
 				return err
 			}
 			gap = time.Since(read)
-			if attempt == 0 {
+			if writes == 1 {
 				continue
 			}
 		}
-		if err := settle(ctx, gap, attempt); err != nil {
+		if err := settle(ctx, gap, writes-1); err != nil {
 			return err
 		}
 	}
