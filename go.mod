@@ -10,10 +10,8 @@ require (
 	github.com/opencontainers/image-spec v1.1.1
 	github.com/sigstore/cosign/v2 v2.6.5
 	golang.org/x/crypto v0.46.0
+	golang.org/x/sys v0.39.0
 	oras.land/oras-go/v2 v2.6.4
 )
 
-require (
-	golang.org/x/sync v0.24.0 // indirect
-	golang.org/x/sys v0.39.0 // indirect
-)
+require golang.org/x/sync v0.24.0 // indirect

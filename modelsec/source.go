@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/modelsec/modelsec-go/internal/index"
+	"github.com/modelsec/modelsec-go/internal/pagecache"
 )
 
 // sourceFile is one file of the model as it was when the push began.
@@ -170,7 +171,7 @@ func openSource(src fs.FS, want sourceFile, offset, length int64) (*sourceReader
 		return nil, err
 	}
 	if ra, ok := f.(io.ReaderAt); ok {
-		s.r = io.NewSectionReader(ra, offset, length)
+		s.r = pagecache.NewReader(io.NewSectionReader(ra, offset, length), f, offset, length)
 	} else if _, err := io.CopyN(io.Discard, f, offset); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%w: %q: %w", ErrSource, want.path, err)
