@@ -21,7 +21,7 @@ const (
 
 	// scaleFrom is the least size of the last column, which explains and is not
 	// judged. Of smaller ones the start of a process and the memory that it touches
-	// for the first time, 50 to 70 ms together, are a large part.
+	// for the first time, some 30 ms together, are a large part.
 	scaleFrom = 256 << 20
 )
 
