@@ -160,8 +160,8 @@ func startRegistry() (*registry, error) {
 	r := &registry{host: listener.Addr().String()}
 	handler := ociserver.New()
 	handler.Fault = func(req *http.Request) *ociserver.Fault {
-		if req.Method == http.MethodGet && r.tamper.Load() && isLayer(req) {
-			return &ociserver.Fault{Flip: []int64{4096}}
+		if req.Method == http.MethodGet && r.tamper.Load() && isBlob(req) {
+			return &ociserver.Fault{Flip: []int64{1 << 20}}
 		}
 		return nil
 	}
