@@ -75,8 +75,13 @@ func (t *content) fetchNoting(outer context.Context, wanted [][]int64, note, del
 		}
 		streams.Go(func() { f.stream(ctx) })
 	}
+	ended := make(chan struct{})
+	var gathering sync.WaitGroup
+	gathering.Go(func() { f.gather(ctx, ended) })
 	f.stream(ctx)
 	streams.Wait()
+	close(ended)
+	gathering.Wait()
 	if f.err != nil && outer.Err() == nil {
 		f.salvage(outer)
 	}

@@ -84,6 +84,24 @@ func (f *fetcher) work(ctx context.Context, rest bool) bool {
 	return true
 }
 
+// gather sees to groups that have waited for long when no stream does, since the
+// lines of all are slow or dead.
+func (f *fetcher) gather(ctx context.Context, ended <-chan struct{}) {
+	t := time.NewTicker(maxGather)
+	defer t.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-t.C:
+			f.mu.Lock()
+			for f.work(ctx, false) {
+			}
+			f.mu.Unlock()
+		}
+	}
+}
+
 // hash computes the digests of a group.
 func (f *fetcher) hash(ctx context.Context, group []arrival) {
 	var parts [maxGroup][]byte
