@@ -35,13 +35,20 @@ func (f *fetcher) prepare(wanted [][]int64) {
 	f.pool = &pages.Pool{Heap: count < fewSegments}
 }
 
-// borrow waits for the memory of the first stream: a buffer to fill, and one to
-// decrypt into.
-func (f *fetcher) borrow(ctx context.Context) error {
-	size := f.size
-	if f.openers != nil {
-		size += f.size
+// forStream is the memory of one stream: a buffer to fill, and one to decrypt into.
+func (f *fetcher) forStream() int64 { return f.size + f.forPlain() }
+
+// forPlain is the memory to decrypt one segment into.
+func (f *fetcher) forPlain() int64 {
+	if f.openers == nil {
+		return 0
 	}
+	return f.size
+}
+
+// borrow waits for the memory of the first stream.
+func (f *fetcher) borrow(ctx context.Context) error {
+	size := f.forStream()
 	if err := f.c.budget.borrow(ctx, size); err != nil {
 		return err
 	}
@@ -53,19 +60,14 @@ func (f *fetcher) borrow(ctx context.Context) error {
 	return nil
 }
 
-// tryBorrow takes the memory of one more stream if it is free.
-func (f *fetcher) tryBorrow() bool {
-	size := f.size
-	if f.openers != nil {
-		size += f.size
-	}
+// tryBorrow takes so many bytes, with room for so many buffers, if they are free.
+// It is called under the lock.
+func (f *fetcher) tryBorrow(size int64, room int) bool {
 	if !f.c.budget.tryBorrow(size) {
 		return false
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.borrowed += size
-	f.room++
+	f.room += room
 	return true
 }
 
@@ -98,10 +100,8 @@ func (f *fetcher) take(ctx context.Context) bool {
 	for f.work(ctx, false) {
 	}
 	for f.err == nil {
-		if f.room == 0 && f.extra > 0 && f.c.budget.tryBorrow(f.size) {
+		if f.room == 0 && f.extra > 0 && f.tryBorrow(f.size, 1) {
 			f.extra--
-			f.borrowed += f.size
-			f.room++
 		}
 		if f.room > 0 {
 			f.room--

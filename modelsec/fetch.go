@@ -67,21 +67,7 @@ func (t *content) fetchNoting(outer context.Context, wanted [][]int64, note, del
 		return err
 	}
 	defer f.repay()
-	var streams sync.WaitGroup
-	for range min(len(f.queue), maxStreams) - 1 {
-		// More streams than memory allows are not worth waiting for.
-		if !f.tryBorrow() {
-			break
-		}
-		streams.Go(func() { f.stream(ctx) })
-	}
-	ended := make(chan struct{})
-	var gathering sync.WaitGroup
-	gathering.Go(func() { f.gather(ctx, ended) })
-	f.stream(ctx)
-	streams.Wait()
-	close(ended)
-	gathering.Wait()
+	f.flow(ctx)
 	if f.err != nil && outer.Err() == nil {
 		f.salvage(outer)
 	}
@@ -91,6 +77,25 @@ func (t *content) fetchNoting(outer context.Context, wanted [][]int64, note, del
 	}
 	// K46: what other loads learned of the lanes since is about this one too.
 	return join(f.err, t.lanes.Err())
+}
+
+// flow runs the streams, and what sees to it that nothing waits for long, until all
+// have ended. More of either than memory allows is not worth waiting for.
+func (f *fetcher) flow(ctx context.Context) {
+	var streams, gathering sync.WaitGroup
+	ended := make(chan struct{})
+	f.mu.Lock()
+	if f.tryBorrow(f.forPlain(), 0) {
+		gathering.Go(func() { f.gather(ctx, ended) })
+	}
+	for n := min(len(f.queue), maxStreams); n > 1 && f.tryBorrow(f.forStream(), 1); n-- {
+		streams.Go(func() { f.stream(ctx) })
+	}
+	f.mu.Unlock()
+	f.stream(ctx)
+	streams.Wait()
+	close(ended)
+	gathering.Wait()
 }
 
 // stream works jobs off until none is left or one failed for good.

@@ -55,13 +55,13 @@ func (f *fetcher) arrive(a arrival) bool {
 
 // work does one piece of what waits, with the lock released meanwhile, and
 // reports whether there was any. A group that is not full is hashed only where
-// rest says that it will not be filled, or when it has waited for long.
+// rest says that it is not to wait for more.
 func (f *fetcher) work(ctx context.Context, rest bool) bool {
 	size := f.groupSize()
 	switch {
 	case f.err != nil:
 		return false
-	case len(f.group) >= size || len(f.group) > 0 && len(f.hashed) == 0 && (rest || time.Since(f.since) > maxGather):
+	case len(f.group) >= size || rest && len(f.hashed) == 0 && len(f.group) > 0:
 		n := min(size, len(f.group))
 		group := slices.Clone(f.group[:n])
 		f.group, f.since = append(f.group[:0], f.group[n:]...), time.Now()
@@ -84,8 +84,8 @@ func (f *fetcher) work(ctx context.Context, rest bool) bool {
 	return true
 }
 
-// gather sees to groups that have waited for long when no stream does, since the
-// lines of all are slow or dead.
+// gather hashes and delivers what has waited for maxGather, whatever the lines of
+// the streams do meanwhile, until the fetch has ended.
 func (f *fetcher) gather(ctx context.Context, ended <-chan struct{}) {
 	t := time.NewTicker(maxGather)
 	defer t.Stop()
@@ -95,7 +95,7 @@ func (f *fetcher) gather(ctx context.Context, ended <-chan struct{}) {
 			return
 		case <-t.C:
 			f.mu.Lock()
-			for f.work(ctx, false) {
+			for f.work(ctx, time.Since(f.since) > maxGather) {
 			}
 			f.mu.Unlock()
 		}
