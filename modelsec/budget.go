@@ -12,7 +12,9 @@ import (
 // budget hands out the memory of a Client. Two kinds of memory are told apart
 // so that operations cannot wait for each other in a circle: what is held
 // for long (indexes, caches) is given at once or refused, and only buffers
-// that are returned when their request ends are waited for.
+// that are returned when their request ends are waited for. So that models can be
+// opened while others are pulled, buffers leave a quarter of the limit to what is
+// held.
 type budget struct {
 	mu      sync.Mutex
 	limit   int64
@@ -29,8 +31,8 @@ func newBudget(limit int64) *budget {
 func (b *budget) hold(n int64, what string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.held+n > b.limit/2 {
-		return fmt.Errorf("%w: %s needs %d bytes, and %d of the %d that MemoryLimit leaves for indexes and caches are taken", ErrLimit, what, n, b.held, b.limit/2)
+	if free := b.unheld(); n > free {
+		return fmt.Errorf("%w: %s needs %d bytes of MemoryLimit, which is %d and has %d left for indexes and caches", ErrLimit, what, n, b.limit, free)
 	}
 	b.held += n
 	return nil
@@ -40,7 +42,11 @@ func (b *budget) hold(n int64, what string) error {
 func (b *budget) holdable() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return max(0, b.limit/2-b.held)
+	return b.unheld()
+}
+
+func (b *budget) unheld() int64 {
+	return max(0, min(b.limit/2-b.held, b.limit-b.held-b.lent))
 }
 
 func (b *budget) release(n int64) { b.give(&b.held, n) }
@@ -53,7 +59,8 @@ func (b *budget) borrow(ctx context.Context, n int64) error {
 			defer b.mu.Unlock()
 			return fmt.Errorf("%w: buffers of %d bytes do not fit in a MemoryLimit of %d with %d in use", ErrLimit, n, b.limit, b.held)
 		}
-		if b.held+b.lent+n <= b.limit {
+		// One that is larger than what buffers may have together gets it alone.
+		if b.lent == 0 || n <= b.unlent() {
 			b.lent += n
 			b.mu.Unlock()
 			return nil
@@ -72,11 +79,15 @@ func (b *budget) borrow(ctx context.Context, n int64) error {
 func (b *budget) tryBorrow(n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.held+b.lent+n > b.limit {
+	if n > b.unlent() {
 		return false
 	}
 	b.lent += n
 	return true
+}
+
+func (b *budget) unlent() int64 {
+	return b.limit - b.lent - max(b.held, b.limit/4)
 }
 
 func (b *budget) repay(n int64) { b.give(&b.lent, n) }
