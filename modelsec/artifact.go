@@ -82,15 +82,24 @@ func (c *Client) resolve(ctx context.Context, op *operation) (*artifact, error) 
 	if target == "" {
 		return nil, fmt.Errorf("%w: %q names no version: add a :tag or an @sha256: digest", ErrConfig, op.ref)
 	}
-	if a.desc, err = store.Resolve(ctx, target); err != nil {
+	if r, ok := store.(registry.ManifestResolver); ok {
+		a.desc, a.raw, err = r.ResolveManifest(ctx, target)
+	} else {
+		a.desc, err = store.Resolve(ctx, target)
+	}
+	if err != nil {
 		return nil, err
 	}
 	op.digest = a.desc.Digest
 	if a.desc.MediaType != ocispec.MediaTypeImageManifest {
 		return nil, fmt.Errorf("%w: %s is of type %q, not a model manifest", ErrFormat, a.desc.Digest, clip(a.desc.MediaType))
 	}
-	if a.raw, err = readBlob(ctx, store, a.desc, maxManifestRead); err != nil {
-		return nil, err
+	if a.raw == nil {
+		if a.raw, err = readBlob(ctx, store, a.desc, maxManifestRead); err != nil {
+			return nil, err
+		}
+	} else if got := digestOf(a.raw); got != a.desc.Digest || ref.Digest != "" && got != ref.Digest {
+		return nil, fmt.Errorf("%w: want %s, got %s", ErrDigest, a.desc.Digest, got)
 	}
 	a.manifest, a.indexed, err = parseManifest(a.raw)
 	return a, err

@@ -90,9 +90,9 @@ func (a *artifact) concerns(ctx context.Context, subjects []digest.Digest) (bool
 
 func (a *artifact) attach(ctx context.Context, store registry.WriteStore, b *provenance.Bundle) (ocispec.Descriptor, error) {
 	var d ocispec.Descriptor
-	manifest, err := makeBundle(ctx, store, a.desc, b)
+	bundle, err := bundleArtifact(b)
 	if err == nil {
-		d, err = store.PushManifest(ctx, ocispec.MediaTypeImageManifest, manifest)
+		d, err = pushReferrer(ctx, store, a.desc, bundle)
 	}
 	if err == nil {
 		err = readBack(ctx, store, a.desc, []ocispec.Descriptor{d})

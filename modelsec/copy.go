@@ -249,7 +249,7 @@ func (p *copier) evidence(ctx context.Context, grants bool) ([]ocispec.Descripto
 			return out, fmt.Errorf("%w: more than %d attestations", ErrLimit, maxReferrersRead)
 		}
 		for _, b := range r.blobs {
-			if _, err := writeBlob(ctx, p.dst, b.mediaType, b.b); err != nil {
+			if _, err := ensureBlob(ctx, p.dst, b.mediaType, b.b); err != nil {
 				return out, err
 			}
 		}
@@ -271,7 +271,7 @@ type copiedReferrer struct {
 // referrer reads an attestation, or a grant where those are wanted, and returns
 // nil for anything else.
 func (p *copier) referrer(ctx context.Context, d ocispec.Descriptor, grants bool) (*copiedReferrer, error) {
-	m, err := fetchReferrer(ctx, p.store, d, p.desc)
+	m, err := p.referrers.fetch(ctx, p.store, d, p.desc)
 	if err != nil || !isBundle(m) && !(grants && isGrant(m)) {
 		return nil, err
 	}

@@ -68,8 +68,8 @@ func newGrant(ctx context.Context, manifest ocispec.Descriptor, b encrypt.Bindin
 // fetchGrant reads one grant. What cannot be read as one is nil: the listing is
 // open to anybody who can write to the registry, and junk in it must not
 // keep a good grant from being found. What cannot be read for now is an error.
-func fetchGrant(ctx context.Context, store registry.Store, d, subject ocispec.Descriptor) (*grantRecord, error) {
-	m, err := fetchReferrer(ctx, store, d, subject)
+func fetchGrant(ctx context.Context, store registry.Store, l *listing, d, subject ocispec.Descriptor) (*grantRecord, error) {
+	m, err := l.fetch(ctx, store, d, subject)
 	if err != nil || !isGrant(m) {
 		return nil, onlyTemporary(err)
 	}
@@ -111,7 +111,7 @@ func (a *artifact) grants(ctx context.Context, b encrypt.Binding, use func([]*gr
 		found, errs := make([]*grantRecord, len(batch)), make([]error, len(batch))
 		var fetches sync.WaitGroup
 		for i, d := range batch {
-			fetches.Go(func() { found[i], errs[i] = fetchGrant(ctx, a.store, d, a.desc) })
+			fetches.Go(func() { found[i], errs[i] = fetchGrant(ctx, a.store, a.referrers, d, a.desc) })
 		}
 		fetches.Wait()
 		if err := ctx.Err(); err != nil {

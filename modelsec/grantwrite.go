@@ -132,7 +132,7 @@ func (w *grantWriter) replaceGroup(ctx context.Context, add []encrypt.Stanza, ol
 		if signer != nil && len(old) > 0 && !w.signedGrant(ctx, made) {
 			return d, errNotVouched
 		}
-		if d, err = pushReferrer(ctx, w.store, w.desc, grantArtifactType, nil, layers...); err != nil {
+		if d, err = pushReferrer(ctx, w.store, w.desc, smallArtifact{artifactType: grantArtifactType, layers: layers}); err != nil {
 			return d, err
 		}
 		if err := readBack(ctx, w.store, w.desc, []ocispec.Descriptor{d}); err != nil {

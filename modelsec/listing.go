@@ -6,6 +6,7 @@ package modelsec
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -22,6 +23,9 @@ const (
 	maxBundles       = 256
 	bundleBatch      = 16
 	largeBundle      = 256 << 10 // such are read one at a time
+
+	keptReferrers = 64 // manifests of at most
+	keptReferrer  = 8 << 10
 )
 
 // listing is what a registry says refers to a manifest, sorted by what it
@@ -30,10 +34,13 @@ type listing struct {
 	bundles, grants, unknown []ocispec.Descriptor
 	seen                     map[godigest.Digest]bool
 	flooded                  bool // there is more than is listed
+
+	mu   sync.Mutex
+	read map[godigest.Digest]*ocispec.Manifest // of small referrers, so that none is fetched twice
 }
 
 func listReferrers(ctx context.Context, store registry.Store, subject ocispec.Descriptor) (*listing, error) {
-	l := &listing{seen: make(map[godigest.Digest]bool)}
+	l := &listing{seen: make(map[godigest.Digest]bool), read: make(map[godigest.Digest]*ocispec.Manifest)}
 	err := l.add(ctx, store, subject, "")
 	if !errors.Is(err, registry.ErrLimit) {
 		return l, err
@@ -106,7 +113,7 @@ type attestation struct {
 func fetchBundles(ctx context.Context, store registry.Store, subject ocispec.Descriptor, l *listing, use func(attestation)) error {
 	var r bundleReader
 	return readBundles(ctx, l.bundleCandidates(), func(d ocispec.Descriptor) (*provenance.Bundle, error) {
-		return r.fetch(ctx, store, d, subject)
+		return r.fetch(ctx, store, l, d, subject)
 	}, use)
 }
 
@@ -138,12 +145,43 @@ func readBundles(ctx context.Context, candidates []ocispec.Descriptor, read func
 	return nil
 }
 
+// fetch reads the manifest of a referrer and demands that it is one of subject:
+// the listing is a claim of whoever runs the registry. What it returns is shared.
+func (l *listing) fetch(ctx context.Context, store registry.Store, d, subject ocispec.Descriptor) (*ocispec.Manifest, error) {
+	l.mu.Lock()
+	m := l.read[d.Digest]
+	l.mu.Unlock()
+	if m != nil {
+		return m, nil
+	}
+	d.MediaType = ocispec.MediaTypeImageManifest
+	b, err := readBlob(ctx, store, d, maxReferrerManifest)
+	if err != nil {
+		return nil, err
+	}
+	if m, err = decodeManifest(b); err != nil {
+		return nil, err
+	}
+	if m.Subject == nil || m.Subject.Digest != subject.Digest {
+		return nil, fmt.Errorf("%w: %s is not a referrer of %s", ErrFormat, d.Digest, subject.Digest)
+	}
+	if len(m.Layers) == 0 {
+		return nil, fmt.Errorf("%w: referrer %s has no layers", ErrFormat, d.Digest)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(b) <= keptReferrer && len(l.read) < keptReferrers {
+		l.read[d.Digest] = m
+	}
+	return m, nil
+}
+
 // bundleReader keeps parsing from taking many times what is parsed.
 type bundleReader struct{ large sync.Mutex }
 
 // fetch returns nil without an error for what is no attestation.
-func (r *bundleReader) fetch(ctx context.Context, store registry.Store, d, subject ocispec.Descriptor) (*provenance.Bundle, error) {
-	m, err := fetchReferrer(ctx, store, d, subject)
+func (r *bundleReader) fetch(ctx context.Context, store registry.Store, l *listing, d, subject ocispec.Descriptor) (*provenance.Bundle, error) {
+	m, err := l.fetch(ctx, store, d, subject)
 	if err != nil || !isBundle(m) {
 		return nil, err
 	}

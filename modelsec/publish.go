@@ -51,25 +51,28 @@ func (u *uploader) finish(ctx context.Context, layers []*uploaded, o *PushOption
 	if err != nil {
 		return fail(err)
 	}
-	stored, err := writeBlob(ctx, u.store, indexMediaType, b)
-	if err != nil {
-		return fail(err)
-	}
-	d, err := describeIndex(u.plan.profile, stored.Digest, stored.Size)
+	d, err := describeIndex(u.plan.profile, digestOf(b), int64(len(b)))
 	if err != nil {
 		return fail(err)
 	}
 	descs = append(descs, d)
-
-	b, err = encodeConfig(u.plan.profile, u.config(o, name), descs)
+	c, err := encodeConfig(u.plan.profile, u.config(o, name), descs)
 	if err != nil {
 		return fail(err)
 	}
-	config, err := writeBlob(ctx, u.store, configMediaType, b)
-	if err != nil {
+	store := ensureBlob
+	if u.encrypted() {
+		store = writeBlob
+	}
+	var stored [2]ocispec.Descriptor
+	blobs := [2]layerBytes{{indexMediaType, b}, {configMediaType, c}}
+	if err := parallel(ctx, len(blobs), len(blobs), func(ctx context.Context, i int) (err error) {
+		stored[i], err = store(ctx, u.store, blobs[i].mediaType, blobs[i].b)
+		return err
+	}); err != nil {
 		return fail(err)
 	}
-	if b, err = encodeManifest(u.plan.profile, config, descs); err != nil {
+	if b, err = encodeManifest(u.plan.profile, stored[1], descs); err != nil {
 		return fail(err)
 	}
 	if _, err := u.store.PushManifest(ctx, ocispec.MediaTypeImageManifest, b); err != nil {
@@ -77,7 +80,7 @@ func (u *uploader) finish(ctx context.Context, layers []*uploaded, o *PushOption
 	}
 	// What is signed is the digest of our bytes, whatever came back. K2.
 	manifest = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: artifactType, Digest: digestOf(b), Size: int64(len(b))}
-	return manifest, stored.Digest, nil
+	return manifest, stored[0].Digest, nil
 }
 
 // encryption makes the encryption section of the index. FORMAT.md §6.
@@ -125,9 +128,9 @@ func (u *uploader) config(o *PushOptions, name string) Config {
 
 // attest signs and attaches the statements, and after them the grant, in one
 // change of the listing where the store can. What may fail elsewhere, at a
-// signer or a key service, is done before anything is listed.
+// signer or a key service, is done before anything is stored or listed.
 func (u *uploader) attest(ctx context.Context, manifest ocispec.Descriptor, indexDigest godigest.Digest, o *PushOptions, name string, tags []string) ([]ocispec.Descriptor, error) {
-	var out [][]byte
+	var out []smallArtifact
 	if o.Signer != nil {
 		release, err := newRelease(u.c, provenance.Release{Name: name, Tags: tags, Sequence: o.Sequence,
 			Expires: o.Expires, Profile: string(u.plan.profile), IndexDigest: indexDigest})
@@ -139,35 +142,39 @@ func (u *uploader) attest(ctx context.Context, manifest ocispec.Descriptor, inde
 			if err != nil {
 				return nil, err
 			}
-			m, err := makeBundle(ctx, u.store, manifest, b)
+			a, err := bundleArtifact(b)
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, m)
+			out = append(out, a)
 		}
 	}
 	if u.key != nil {
-		m, err := u.grant(ctx, manifest, o)
+		a, err := u.grant(ctx, manifest, o)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, m)
+		out = append(out, a)
 	}
-	return pushReferrers(ctx, u.store, out)
+	manifests, err := makeReferrers(ctx, u.store, manifest, out...)
+	if err != nil {
+		return nil, err
+	}
+	return pushReferrers(ctx, u.store, manifests)
 }
 
 // grant wraps the key for the recipients.
-func (u *uploader) grant(ctx context.Context, manifest ocispec.Descriptor, o *PushOptions) ([]byte, error) {
+func (u *uploader) grant(ctx context.Context, manifest ocispec.Descriptor, o *PushOptions) (smallArtifact, error) {
 	binding := encrypt.Binding{ArtifactID: u.id, Commitment: u.key.Commitment(u.id), Manifest: manifest.Digest}
 	stanzas, err := encrypt.WrapKey(ctx, u.key, binding, o.Recipients...)
 	if err != nil {
-		return nil, err
+		return smallArtifact{}, err
 	}
 	_, layers, err := newGrant(ctx, manifest, binding, stanzas, o.Signer)
 	if err != nil {
-		return nil, err
+		return smallArtifact{}, err
 	}
-	return makeReferrer(ctx, u.store, manifest, grantArtifactType, nil, layers...)
+	return smallArtifact{artifactType: grantArtifactType, layers: layers}, nil
 }
 
 // sign signs a statement about a manifest.

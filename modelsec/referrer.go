@@ -53,12 +53,19 @@ func readBlob(ctx context.Context, store registry.Store, d ocispec.Descriptor, l
 	return b.Bytes(), nil
 }
 
-// writeBlob stores a small blob.
-func writeBlob(ctx context.Context, store registry.WriteStore, mediaType string, b []byte) (ocispec.Descriptor, error) {
+// ensureBlob stores a small blob, unless it is there already.
+func ensureBlob(ctx context.Context, store registry.WriteStore, mediaType string, b []byte) (ocispec.Descriptor, error) {
 	d := ocispec.Descriptor{MediaType: mediaType, Digest: digestOf(b), Size: int64(len(b))}
 	if ok, err := store.Has(ctx, d); err == nil && ok {
 		return d, nil
 	}
+	return writeBlob(ctx, store, mediaType, b)
+}
+
+// writeBlob stores a small blob that no earlier push can have stored: with what
+// is signed or encrypted in it no two are the same.
+func writeBlob(ctx context.Context, store registry.WriteStore, mediaType string, b []byte) (ocispec.Descriptor, error) {
+	d := ocispec.Descriptor{MediaType: mediaType, Digest: digestOf(b), Size: int64(len(b))}
 	if p, ok := store.(registry.Putter); ok {
 		// Unlike a stream it is tried again where it fails.
 		err := p.Put(ctx, d, bytes.NewReader(b))
@@ -88,56 +95,77 @@ type layerBytes struct {
 	b         []byte
 }
 
+// smallArtifact is what a referrer consists of.
+type smallArtifact struct {
+	artifactType string
+	annotations  map[string]string
+	layers       []layerBytes
+}
+
+// bundleArtifact has an attestation, as cosign stores it. FORMAT.md §9.
+func bundleArtifact(b *provenance.Bundle) (smallArtifact, error) {
+	st, err := b.Statement()
+	return smallArtifact{provenance.BundleMediaType, map[string]string{
+		contentAnnotation:   "dsse-envelope",
+		predicateAnnotation: st.PredicateType,
+	}, []layerBytes{{provenance.BundleMediaType, b.Bytes()}}}, err
+}
+
 // pushReferrer stores a small artifact about subject and lists it. One about
 // nothing stands for itself.
-func pushReferrer(ctx context.Context, store registry.WriteStore, subject ocispec.Descriptor, artifactType string, annotations map[string]string, layers ...layerBytes) (ocispec.Descriptor, error) {
-	b, err := makeReferrer(ctx, store, subject, artifactType, annotations, layers...)
+func pushReferrer(ctx context.Context, store registry.WriteStore, subject ocispec.Descriptor, a smallArtifact) (ocispec.Descriptor, error) {
+	manifests, err := makeReferrers(ctx, store, subject, a)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	return store.PushManifest(ctx, ocispec.MediaTypeImageManifest, b)
+	return store.PushManifest(ctx, ocispec.MediaTypeImageManifest, manifests[0])
 }
 
-// makeReferrer stores what a small artifact consists of and returns its
-// manifest.
-func makeReferrer(ctx context.Context, store registry.WriteStore, subject ocispec.Descriptor, artifactType string, annotations map[string]string, layers ...layerBytes) ([]byte, error) {
-	config, err := writeBlob(ctx, store, ocispec.MediaTypeEmptyJSON, ocispec.DescriptorEmptyJSON.Data)
-	if err != nil {
+// makeReferrers stores what small artifacts about subject consist of, some blobs
+// at a time, and returns their manifests.
+func makeReferrers(ctx context.Context, store registry.WriteStore, subject ocispec.Descriptor, list ...smallArtifact) (manifests [][]byte, err error) {
+	var stored []func(context.Context) error
+	var made []*ocispec.Manifest
+	for _, a := range list {
+		m := &ocispec.Manifest{
+			Versioned:    specs.Versioned{SchemaVersion: 2},
+			MediaType:    ocispec.MediaTypeImageManifest,
+			ArtifactType: a.artifactType,
+			Config:       ocispec.Descriptor{MediaType: ocispec.MediaTypeEmptyJSON, Digest: ocispec.DescriptorEmptyJSON.Digest, Size: ocispec.DescriptorEmptyJSON.Size},
+			Annotations:  a.annotations,
+			Layers:       make([]ocispec.Descriptor, len(a.layers)),
+		}
+		if subject.Digest != "" {
+			m.Subject = &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size}
+		}
+		for i, l := range a.layers {
+			stored = append(stored, func(ctx context.Context) (err error) {
+				m.Layers[i], err = writeBlob(ctx, store, l.mediaType, l.b)
+				return err
+			})
+		}
+		made = append(made, m)
+	}
+	if len(list) > 0 {
+		stored = append(stored, func(ctx context.Context) error {
+			_, err := ensureBlob(ctx, store, ocispec.MediaTypeEmptyJSON, ocispec.DescriptorEmptyJSON.Data)
+			return err
+		})
+	}
+	if err := parallel(ctx, len(stored), smallParts, func(ctx context.Context, i int) error { return stored[i](ctx) }); err != nil {
 		return nil, err
 	}
-	m := ocispec.Manifest{
-		Versioned:    specs.Versioned{SchemaVersion: 2},
-		MediaType:    ocispec.MediaTypeImageManifest,
-		ArtifactType: artifactType,
-		Config:       config,
-		Annotations:  annotations,
-	}
-	if subject.Digest != "" {
-		m.Subject = &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size}
-	}
-	for _, l := range layers {
-		d, err := writeBlob(ctx, store, l.mediaType, l.b)
+	for _, m := range made {
+		b, err := json.Marshal(m)
 		if err != nil {
 			return nil, err
 		}
-		m.Layers = append(m.Layers, d)
+		manifests = append(manifests, b)
 	}
-	return json.Marshal(m)
+	return manifests, nil
 }
 
-// makeBundle is makeReferrer for an attestation, as cosign stores it. FORMAT.md §9.
-func makeBundle(ctx context.Context, store registry.WriteStore, subject ocispec.Descriptor, b *provenance.Bundle) ([]byte, error) {
-	st, err := b.Statement()
-	if err != nil {
-		return nil, err
-	}
-	return makeReferrer(ctx, store, subject, provenance.BundleMediaType, map[string]string{
-		contentAnnotation:   "dsse-envelope",
-		predicateAnnotation: st.PredicateType,
-	}, layerBytes{provenance.BundleMediaType, b.Bytes()})
-}
-
-// pushReferrers lists what makeReferrer made, in this order, at once where the
+// pushReferrers lists what makeReferrers made, in this order, at once where the
 // store can.
 func pushReferrers(ctx context.Context, store registry.WriteStore, manifests [][]byte) (out []ocispec.Descriptor, err error) {
 	if p, ok := store.(registry.ReferrerPusher); ok {
@@ -151,27 +179,6 @@ func pushReferrers(ctx context.Context, store registry.WriteStore, manifests [][
 		out = append(out, d)
 	}
 	return out, nil
-}
-
-// fetchReferrer reads the manifest of a referrer and demands that it is one of
-// subject: the listing is a claim of whoever runs the registry.
-func fetchReferrer(ctx context.Context, store registry.Store, d, subject ocispec.Descriptor) (*ocispec.Manifest, error) {
-	d.MediaType = ocispec.MediaTypeImageManifest
-	b, err := readBlob(ctx, store, d, maxReferrerManifest)
-	if err != nil {
-		return nil, err
-	}
-	m, err := decodeManifest(b)
-	if err != nil {
-		return nil, err
-	}
-	if m.Subject == nil || m.Subject.Digest != subject.Digest {
-		return nil, fmt.Errorf("%w: %s is not a referrer of %s", ErrFormat, d.Digest, subject.Digest)
-	}
-	if len(m.Layers) == 0 {
-		return nil, fmt.Errorf("%w: referrer %s has no layers", ErrFormat, d.Digest)
-	}
-	return m, nil
 }
 
 // Kinds of referrers, by their own manifest. One with more layers is neither, and

@@ -99,7 +99,8 @@ func (c Credential) GoString() string { return c.String() }
 // Open returns the store of a repository: host/path for a registry, oci:DIR
 // for an image layout, which is created when first written. Both implement
 // [WriteStore]; a store of a registry implements [Mounter], [Putter],
-// [ReferrerPusher], [Sourced] and [Answered] too. Nothing is sent or read yet.
+// [ManifestResolver], [ReferrerPusher], [Sourced] and [Answered] too. Nothing is
+// sent or read yet.
 //
 // Writers of one layout must share a Client, which keeps their changes of its
 // index apart; writers in several processes may lose each other's tags and

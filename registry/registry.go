@@ -152,6 +152,13 @@ type Mounter interface {
 	Mount(ctx context.Context, d ocispec.Descriptor, fromRepository string) (bool, error)
 }
 
+// ManifestResolver is implemented by a [Store] that reads a manifest to resolve
+// its name, so that nobody need fetch it once more.
+type ManifestResolver interface {
+	// ResolveManifest is Resolve with the bytes, of which d is the descriptor.
+	ResolveManifest(ctx context.Context, tagOrDigest string) (d ocispec.Descriptor, b []byte, err error)
+}
+
 // ReferrerPusher is implemented by a [WriteStore] that can list several
 // manifests for one subject at once. Where clients keep the listing, each
 // PushManifest waits until it has held for a while; this waits once.

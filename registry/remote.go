@@ -95,12 +95,17 @@ func (r *remote) refused(op, reference string, resp *http.Response) error {
 	return r.failStatus(op, reference, resp.StatusCode, refusal(resp))
 }
 
-func (r *remote) Resolve(ctx context.Context, tagOrDigest string) (d ocispec.Descriptor, err error) {
+func (r *remote) Resolve(ctx context.Context, tagOrDigest string) (ocispec.Descriptor, error) {
+	d, _, err := r.ResolveManifest(ctx, tagOrDigest)
+	return d, err
+}
+
+func (r *remote) ResolveManifest(ctx context.Context, tagOrDigest string) (d ocispec.Descriptor, b []byte, err error) {
 	err = r.ask(ctx, func(s *remote) error {
-		d, _, err = s.manifest(ctx, "resolve", tagOrDigest)
+		d, b, err = s.manifest(ctx, "resolve", tagOrDigest)
 		return err
 	})
-	return d, err
+	return d, b, err
 }
 
 // manifest reads a manifest and checks it. Docker-Content-Digest is ignored:

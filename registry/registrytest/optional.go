@@ -95,6 +95,30 @@ func testSources(t *testing.T, s registry.WriteStore) {
 	}
 }
 
+// testResolveManifest is the contract of registry.ManifestResolver.
+func testResolveManifest(t *testing.T, s registry.WriteStore) {
+	r, ok := s.(registry.ManifestResolver)
+	if !ok {
+		t.Skip("no registry.ManifestResolver")
+	}
+	b := manifest(t, s, "application/vnd.example", "resolve", nil)
+	want := pushManifest(t, s, b)
+	if err := s.Tag(t.Context(), want, "v1"); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{"v1", want.Digest.String()} {
+		d, got, err := r.ResolveManifest(t.Context(), ref)
+		if err != nil || d.Digest != want.Digest || d.Size != int64(len(b)) {
+			t.Errorf("ResolveManifest(%s) = %+v, %v", ref, d, err)
+		}
+		equal(t, "manifest", got, b)
+	}
+	for _, ref := range []string{"v2", digest.FromBytes(nil).String()} {
+		_, _, err := r.ResolveManifest(t.Context(), ref)
+		wantError(t, "ResolveManifest("+ref+")", err, registry.ErrNotFound)
+	}
+}
+
 // testPushReferrers is the contract of registry.ReferrerPusher.
 func testPushReferrers(t *testing.T, s registry.WriteStore) {
 	p, ok := s.(registry.ReferrerPusher)

@@ -27,9 +27,10 @@ import (
 // A store that answers registry.ErrUnsupported to Delete is not tested
 // further in that respect, and one that keeps the tags of deleted manifests
 // is only reported. Whether a registry has the referrers API makes no
-// difference to the contract. What registry.Putter, registry.ReferrerPusher and
-// registry.Sourced promise is tested where a store implements them. A registry behind the store must compare the
-// digest of an upload with its bytes.
+// difference to the contract. What registry.Putter, registry.ManifestResolver,
+// registry.ReferrerPusher and registry.Sourced promise is tested where a store
+// implements them. A registry behind the store must compare the digest of an
+// upload with its bytes.
 func Run(t *testing.T, open func(t *testing.T) registry.WriteStore) {
 	for _, test := range []struct {
 		name string
@@ -48,6 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) registry.WriteStore) {
 		{"PutStoresTheWhole", testPut},
 		{"SourcesServeOrFail", testSources},
 		{"ResolveFindsTagsAndDigests", testResolve},
+		{"ResolveManifestReturnsTheBytes", testResolveManifest},
 		{"PushManifestRefusesAmbiguity", testAmbiguity},
 		{"TagMoves", testTagMoves},
 		{"TagsListsAllPages", testTags},
