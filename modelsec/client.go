@@ -23,7 +23,7 @@ import (
 // Defaults and bounds of a Client.
 const (
 	defaultMemory   = 128 << 20
-	maxStreams      = 16 // requests in flight for one operation
+	maxStreams      = 16 // requests in flight for one operation, at most
 	cgroupShare     = 4  // at most a quarter of what the container may use
 	fetchAttempts   = 5  // tries without progress before an operation fails
 	digestAttempts  = 3  // tries for bytes that arrive well and are wrong

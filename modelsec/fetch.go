@@ -28,9 +28,11 @@ type fetcher struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	queue   []job
-	runs    int   // jobs that were taken and are not done
-	reading int   // of these, how many are being read
-	width   int   // streams that may read: fewer where a line breaks before a segment is through
+	runs    int // jobs that were taken and are not done
+	reading int // of these, how many are being read
+	streams int // that were started
+	width   int // streams that may read: fewer where a line breaks before a segment is through
+	pace    pace
 	moved   int64 // segments delivered
 	group   []arrival
 	since   time.Time // of the oldest in group
@@ -38,6 +40,7 @@ type fetcher struct {
 	working int // who hashes or delivers
 	err     error
 	cancel  context.CancelFunc
+	running sync.WaitGroup // streams beside the caller's
 }
 
 // fetch gets the wanted segments of every layer, verifies each and hands it to
@@ -82,18 +85,17 @@ func (t *content) fetchNoting(outer context.Context, wanted [][]int64, note, del
 // flow runs the streams, and what sees to it that nothing waits for long, until all
 // have ended. More of either than memory allows is not worth waiting for.
 func (f *fetcher) flow(ctx context.Context) {
-	var streams, gathering sync.WaitGroup
+	var gathering sync.WaitGroup
 	ended := make(chan struct{})
 	f.mu.Lock()
 	if f.tryBorrow(f.forPlain(), 0) {
 		gathering.Go(func() { f.gather(ctx, ended) })
 	}
-	for n := min(len(f.queue), maxStreams); n > 1 && f.tryBorrow(f.forStream(), 1); n-- {
-		streams.Go(func() { f.stream(ctx) })
-	}
+	f.streams = 1
+	f.start(ctx, f.firstStreams()-1)
 	f.mu.Unlock()
 	f.stream(ctx)
-	streams.Wait()
+	f.running.Wait()
 	close(ended)
 	gathering.Wait()
 }
@@ -128,7 +130,7 @@ func (f *fetcher) next(ctx context.Context) (*run, bool) {
 				f.runs++
 				f.reading++
 				if whole {
-					j = f.widen(j)
+					j = f.absorb(j)
 				}
 				j.source, j.whole = src, whole
 				return &run{job: j}, true
@@ -171,6 +173,8 @@ func (f *fetcher) read(ctx context.Context, r *run) (left []int64, err error) {
 	} else {
 		first, last = 0, g.Count()-1
 	}
+	var line pace
+	asked := time.Now()
 	body, err := r.source.Fetch(ctx, f.layers[r.layer], offset, length)
 	if err != nil {
 		return wanted, f.from(r.job, f.layerError(r.layer, err))
@@ -183,25 +187,30 @@ func (f *fetcher) read(ctx context.Context, r *run) (left []int64, err error) {
 			return wanted, f.from(r.job, err)
 		}
 	}
+	line.waited = time.Since(asked)
 	for k := first; k <= last && len(wanted) > 0; k++ {
 		b, err := f.buffer(ctx)
 		if err != nil {
 			return wanted, err
 		}
 		_, n := g.Stored(k)
+		asked = time.Now()
 		if _, err := io.ReadFull(body, b[:n]); err != nil {
 			// What came before the line broke is good.
 			f.discard(b)
 			return wanted, f.from(r.job, f.segmentError(r.layer, k, err))
 		}
+		line.waited += time.Since(asked)
+		line.bytes += n
 		if wanted[0] != k {
 			f.discard(b)
 			continue
 		}
 		wanted = wanted[1:]
-		if !f.arrive(arrival{run: r, k: k, stored: b[:n]}) {
+		if !f.arrive(ctx, arrival{run: r, k: k, stored: b[:n]}, line) {
 			break
 		}
+		line = pace{}
 	}
 	return wanted, nil
 }

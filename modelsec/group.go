@@ -38,10 +38,12 @@ func (t *content) groupSize() int {
 	return min(maxGroup, t.lanes.Width())
 }
 
-// arrive hands on a segment, and reports whether there is a point in reading on.
-func (f *fetcher) arrive(a arrival) bool {
+// arrive hands on a segment and how its line did, and reports whether there is a
+// point in reading on.
+func (f *fetcher) arrive(ctx context.Context, a arrival, line pace) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.widen(ctx, line)
 	a.run.pending++
 	if len(f.group) == 0 {
 		f.since = time.Now()

@@ -72,9 +72,9 @@ func (t *content) ranged(j job) bool {
 	return int64(len(j.wanted)) < t.index.Geometry(j.layer).Count()
 }
 
-// widen adds what else is queued for the layer to a job that will read it
+// absorb adds what else is queued for the layer to a job that will read it
 // whole, so that the layer is not read once for each job.
-func (f *fetcher) widen(j job) job {
+func (f *fetcher) absorb(j job) job {
 	f.queue = slices.DeleteFunc(f.queue, func(other job) bool {
 		if other.layer != j.layer {
 			return false

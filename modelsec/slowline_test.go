@@ -4,10 +4,14 @@
 package modelsec_test
 
 import (
+	"fmt"
+	"net/http"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/modelsec/modelsec-go/internal/ociserver"
 	"github.com/modelsec/modelsec-go/modelsec"
@@ -39,5 +43,37 @@ func TestSegmentsOfASlowLineDoNotWaitForAGroup(t *testing.T) {
 	}
 	if looks.Load() < 5 {
 		t.Errorf("there were %d looks at a pull of %d s", looks.Load(), size/rate)
+	}
+}
+
+// TestSlowLinesGetMoreStreams: a fetch of large layers begins with few requests at
+// a time, and has up to sixteen where each is answered late. Of small ones it has
+// as many at once.
+func TestSlowLinesGetMoreStreams(t *testing.T) {
+	const layers, late = 48, 60 * time.Millisecond
+	for name, size := range map[string]int{"Large": 35 * segment, "Small": segment} {
+		t.Run(name, func(t *testing.T) {
+			sizes := make(map[string]int)
+			for i := range layers {
+				sizes[fmt.Sprintf("model-%02d.safetensors", i)] = size
+			}
+			p := newParty(t)
+			r := newRig(t, p, source(sizes), p.profiles()["plain"]())
+			var now, most atomic.Int32
+			r.fault = func(q *http.Request) *ociserver.Fault {
+				if q.Method != http.MethodGet || !strings.Contains(q.URL.Path, "/blobs/") {
+					return nil
+				}
+				n := now.Add(1)
+				time.AfterFunc(late*3/4, func() { now.Add(-1) })
+				for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+				}
+				return &ociserver.Fault{Delay: late}
+			}
+			r.pull(t)
+			if n := most.Load(); n < 12 || n > 16 {
+				t.Errorf("there were %d requests at a time, want 12 to 16", n)
+			}
+		})
 	}
 }
