@@ -91,15 +91,17 @@ func (c *Client) resolve(ctx context.Context, op *operation) (*artifact, error) 
 		return nil, err
 	}
 	op.digest = a.desc.Digest
-	if a.desc.MediaType != ocispec.MediaTypeImageManifest {
+	switch {
+	case ref.Digest != "" && a.desc.Digest != ref.Digest:
+		return nil, fmt.Errorf("%w: want %s, got %s", ErrDigest, ref.Digest, a.desc.Digest)
+	case a.desc.MediaType != ocispec.MediaTypeImageManifest:
 		return nil, fmt.Errorf("%w: %s is of type %q, not a model manifest", ErrFormat, a.desc.Digest, clip(a.desc.MediaType))
-	}
-	if a.raw == nil {
+	case a.raw == nil:
 		if a.raw, err = readBlob(ctx, store, a.desc, maxManifestRead); err != nil {
 			return nil, err
 		}
-	} else if got := digestOf(a.raw); got != a.desc.Digest || ref.Digest != "" && got != ref.Digest {
-		return nil, fmt.Errorf("%w: want %s, got %s", ErrDigest, a.desc.Digest, got)
+	case digestOf(a.raw) != a.desc.Digest:
+		return nil, fmt.Errorf("%w: want %s, got %s", ErrDigest, a.desc.Digest, digestOf(a.raw))
 	}
 	a.manifest, a.indexed, err = parseManifest(a.raw)
 	return a, err

@@ -62,8 +62,8 @@ func ensureBlob(ctx context.Context, store registry.WriteStore, mediaType string
 	return writeBlob(ctx, store, mediaType, b)
 }
 
-// writeBlob stores a small blob that no earlier push can have stored: with what
-// is signed or encrypted in it no two are the same.
+// writeBlob stores a small blob without asking whether it is there: with what is
+// signed or encrypted in it, no two pushes make the same.
 func writeBlob(ctx context.Context, store registry.WriteStore, mediaType string, b []byte) (ocispec.Descriptor, error) {
 	d := ocispec.Descriptor{MediaType: mediaType, Digest: digestOf(b), Size: int64(len(b))}
 	if p, ok := store.(registry.Putter); ok {
