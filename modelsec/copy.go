@@ -249,7 +249,7 @@ func (p *copier) evidence(ctx context.Context, grants bool) ([]ocispec.Descripto
 			return out, fmt.Errorf("%w: more than %d attestations", ErrLimit, maxReferrersRead)
 		}
 		for _, b := range r.blobs {
-			if _, err := ensureBlob(ctx, p.dst, b.mediaType, b.b); err != nil {
+			if err := writeBlob(ctx, p.dst, b); err != nil {
 				return out, err
 			}
 		}
@@ -281,7 +281,7 @@ func (p *copier) referrer(ctx context.Context, d ocispec.Descriptor, grants bool
 		if err != nil {
 			return nil, err
 		}
-		r.blobs = append(r.blobs, layerBytes{l.MediaType, b})
+		r.blobs = append(r.blobs, layerBytes{desc: ocispec.Descriptor{MediaType: l.MediaType, Digest: l.Digest, Size: l.Size}, b: b, known: true})
 	}
 	d.MediaType = ocispec.MediaTypeImageManifest
 	r.manifest, err = readBlob(ctx, p.store, d, maxReferrerManifest)

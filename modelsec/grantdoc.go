@@ -50,8 +50,8 @@ func newGrant(ctx context.Context, manifest ocispec.Descriptor, b encrypt.Bindin
 	if err != nil {
 		return nil, nil, err
 	}
-	r.document, r.size = digestOf(doc), int64(len(doc))
-	layers = []layerBytes{{grantArtifactType, doc}}
+	layers = []layerBytes{newLayer(grantArtifactType, doc)}
+	r.document, r.size = layers[0].desc.Digest, layers[0].desc.Size
 	if signer == nil {
 		return r, layers, nil
 	}
@@ -62,7 +62,7 @@ func newGrant(ctx context.Context, manifest ocispec.Descriptor, b encrypt.Bindin
 	if r.bundle, err = sign(ctx, signer, st, manifest.Digest); err != nil {
 		return nil, nil, err
 	}
-	return r, append(layers, layerBytes{provenance.BundleMediaType, r.bundle.Bytes()}), nil
+	return r, append(layers, newLayer(provenance.BundleMediaType, r.bundle.Bytes())), nil
 }
 
 // fetchGrant reads one grant. What cannot be read as one is nil: the listing is

@@ -51,28 +51,21 @@ func (u *uploader) finish(ctx context.Context, layers []*uploaded, o *PushOption
 	if err != nil {
 		return fail(err)
 	}
-	d, err := describeIndex(u.plan.profile, digestOf(b), int64(len(b)))
+	stored := newLayer(indexMediaType, b)
+	d, err := describeIndex(u.plan.profile, stored.desc.Digest, stored.desc.Size)
 	if err != nil {
 		return fail(err)
 	}
 	descs = append(descs, d)
-	c, err := encodeConfig(u.plan.profile, u.config(o, name), descs)
-	if err != nil {
+	if b, err = encodeConfig(u.plan.profile, u.config(o, name), descs); err != nil {
 		return fail(err)
 	}
-	store := ensureBlob
-	if u.encrypted() {
-		store = writeBlob
-	}
-	var stored [2]ocispec.Descriptor
-	blobs := [2]layerBytes{{indexMediaType, b}, {configMediaType, c}}
-	if err := parallel(ctx, len(blobs), len(blobs), func(ctx context.Context, i int) (err error) {
-		stored[i], err = store(ctx, u.store, blobs[i].mediaType, blobs[i].b)
-		return err
-	}); err != nil {
+	config := newLayer(configMediaType, b)
+	stored.known, config.known = !u.encrypted(), !u.encrypted()
+	if err := writeBlobs(ctx, u.store, []layerBytes{stored, config}); err != nil {
 		return fail(err)
 	}
-	if b, err = encodeManifest(u.plan.profile, stored[1], descs); err != nil {
+	if b, err = encodeManifest(u.plan.profile, config.desc, descs); err != nil {
 		return fail(err)
 	}
 	if _, err := u.store.PushManifest(ctx, ocispec.MediaTypeImageManifest, b); err != nil {
@@ -80,7 +73,7 @@ func (u *uploader) finish(ctx context.Context, layers []*uploaded, o *PushOption
 	}
 	// What is signed is the digest of our bytes, whatever came back. K2.
 	manifest = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: artifactType, Digest: digestOf(b), Size: int64(len(b))}
-	return manifest, stored[0].Digest, nil
+	return manifest, d.Digest, nil
 }
 
 // encryption makes the encryption section of the index. FORMAT.md §6.

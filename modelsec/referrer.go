@@ -53,46 +53,51 @@ func readBlob(ctx context.Context, store registry.Store, d ocispec.Descriptor, l
 	return b.Bytes(), nil
 }
 
-// ensureBlob stores a small blob, unless it is there already.
-func ensureBlob(ctx context.Context, store registry.WriteStore, mediaType string, b []byte) (ocispec.Descriptor, error) {
-	d := ocispec.Descriptor{MediaType: mediaType, Digest: digestOf(b), Size: int64(len(b))}
-	if ok, err := store.Has(ctx, d); err == nil && ok {
-		return d, nil
-	}
-	return writeBlob(ctx, store, mediaType, b)
+// layerBytes is a small blob to be stored.
+type layerBytes struct {
+	desc  ocispec.Descriptor
+	b     []byte
+	known bool // it may be there already. With what is signed or encrypted in it, none is.
 }
 
-// writeBlob stores a small blob without asking whether it is there: with what is
-// signed or encrypted in it, no two pushes make the same.
-func writeBlob(ctx context.Context, store registry.WriteStore, mediaType string, b []byte) (ocispec.Descriptor, error) {
-	d := ocispec.Descriptor{MediaType: mediaType, Digest: digestOf(b), Size: int64(len(b))}
-	if p, ok := store.(registry.Putter); ok {
-		// Unlike a stream it is tried again where it fails.
-		err := p.Put(ctx, d, bytes.NewReader(b))
-		if !errors.Is(err, registry.ErrUploadForm) {
-			return d, err
+func newLayer(mediaType string, b []byte) layerBytes {
+	return layerBytes{desc: ocispec.Descriptor{MediaType: mediaType, Digest: digestOf(b), Size: int64(len(b))}, b: b}
+}
+
+// writeBlobs stores small blobs, some at a time.
+func writeBlobs(ctx context.Context, store registry.WriteStore, blobs []layerBytes) error {
+	return parallel(ctx, len(blobs), smallParts, func(ctx context.Context, i int) error {
+		return writeBlob(ctx, store, blobs[i])
+	})
+}
+
+func writeBlob(ctx context.Context, store registry.WriteStore, l layerBytes) error {
+	if l.known {
+		if ok, err := store.Has(ctx, l.desc); err == nil && ok {
+			return nil
 		}
 	}
-	w, err := store.Create(ctx, d.Size)
+	if p, ok := store.(registry.Putter); ok {
+		// Unlike a stream it is tried again where it fails.
+		err := p.Put(ctx, l.desc, bytes.NewReader(l.b))
+		if !errors.Is(err, registry.ErrUploadForm) {
+			return err
+		}
+	}
+	w, err := store.Create(ctx, l.desc.Size)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return err
 	}
 	defer w.Close()
-	if _, err := w.Write(b); err != nil {
-		return ocispec.Descriptor{}, err
+	if _, err := w.Write(l.b); err != nil {
+		return err
 	}
-	return d, w.Commit(ctx, d.Digest)
+	return w.Commit(ctx, l.desc.Digest)
 }
 
 func digestOf(b []byte) godigest.Digest {
 	sum := digest.Sum(b)
 	return godigest.NewDigestFromBytes(godigest.SHA256, sum[:])
-}
-
-// layerBytes is one small layer of a referrer.
-type layerBytes struct {
-	mediaType string
-	b         []byte
 }
 
 // smallArtifact is what a referrer consists of.
@@ -108,7 +113,7 @@ func bundleArtifact(b *provenance.Bundle) (smallArtifact, error) {
 	return smallArtifact{provenance.BundleMediaType, map[string]string{
 		contentAnnotation:   "dsse-envelope",
 		predicateAnnotation: st.PredicateType,
-	}, []layerBytes{{provenance.BundleMediaType, b.Bytes()}}}, err
+	}, []layerBytes{newLayer(provenance.BundleMediaType, b.Bytes())}}, err
 }
 
 // pushReferrer stores a small artifact about subject and lists it. One about
@@ -121,48 +126,37 @@ func pushReferrer(ctx context.Context, store registry.WriteStore, subject ocispe
 	return store.PushManifest(ctx, ocispec.MediaTypeImageManifest, manifests[0])
 }
 
-// makeReferrers stores what small artifacts about subject consist of, some blobs
-// at a time, and returns their manifests.
+// makeReferrers stores what small artifacts about subject consist of and returns
+// their manifests.
 func makeReferrers(ctx context.Context, store registry.WriteStore, subject ocispec.Descriptor, list ...smallArtifact) (manifests [][]byte, err error) {
-	var stored []func(context.Context) error
-	var made []*ocispec.Manifest
+	config := newLayer(ocispec.MediaTypeEmptyJSON, ocispec.DescriptorEmptyJSON.Data)
+	config.known = true
+	var blobs []layerBytes
+	if len(list) > 0 {
+		blobs = append(blobs, config)
+	}
 	for _, a := range list {
-		m := &ocispec.Manifest{
+		m := ocispec.Manifest{
 			Versioned:    specs.Versioned{SchemaVersion: 2},
 			MediaType:    ocispec.MediaTypeImageManifest,
 			ArtifactType: a.artifactType,
-			Config:       ocispec.Descriptor{MediaType: ocispec.MediaTypeEmptyJSON, Digest: ocispec.DescriptorEmptyJSON.Digest, Size: ocispec.DescriptorEmptyJSON.Size},
+			Config:       config.desc,
 			Annotations:  a.annotations,
-			Layers:       make([]ocispec.Descriptor, len(a.layers)),
 		}
 		if subject.Digest != "" {
 			m.Subject = &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size}
 		}
-		for i, l := range a.layers {
-			stored = append(stored, func(ctx context.Context) (err error) {
-				m.Layers[i], err = writeBlob(ctx, store, l.mediaType, l.b)
-				return err
-			})
+		for _, l := range a.layers {
+			m.Layers = append(m.Layers, l.desc)
 		}
-		made = append(made, m)
-	}
-	if len(list) > 0 {
-		stored = append(stored, func(ctx context.Context) error {
-			_, err := ensureBlob(ctx, store, ocispec.MediaTypeEmptyJSON, ocispec.DescriptorEmptyJSON.Data)
-			return err
-		})
-	}
-	if err := parallel(ctx, len(stored), smallParts, func(ctx context.Context, i int) error { return stored[i](ctx) }); err != nil {
-		return nil, err
-	}
-	for _, m := range made {
+		blobs = append(blobs, a.layers...)
 		b, err := json.Marshal(m)
 		if err != nil {
 			return nil, err
 		}
 		manifests = append(manifests, b)
 	}
-	return manifests, nil
+	return manifests, writeBlobs(ctx, store, blobs)
 }
 
 // pushReferrers lists what makeReferrers made, in this order, at once where the

@@ -278,7 +278,7 @@ func (c *Client) PublishDenials(ctx context.Context, ref string, s provenance.Si
 		if err != nil {
 			return ocispec.Descriptor{}, err
 		}
-		d, err := pushReferrer(ctx, store, ocispec.Descriptor{}, smallArtifact{artifactType: provenance.BundleMediaType, layers: []layerBytes{{provenance.BundleMediaType, b.Bytes()}}})
+		d, err := pushReferrer(ctx, store, ocispec.Descriptor{}, smallArtifact{artifactType: provenance.BundleMediaType, layers: []layerBytes{newLayer(provenance.BundleMediaType, b.Bytes())}})
 		if err == nil {
 			err = store.Tag(ctx, d, target.Tag)
 		}
