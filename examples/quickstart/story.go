@@ -50,7 +50,7 @@ Done in %s. What just happened:
   - one bad bit was found in its own segment, named, and nothing was written;
   - the pull checked every segment by itself, in parallel, before using it.
 
-Next: go run ./examples/modelsec (the CLI), docs/POLICY.md, docs/FORMAT.md.
+Next: go -C examples/modelsec run . (the CLI), docs/POLICY.md, docs/FORMAT.md.
 `, s.total.Round(time.Millisecond))
 }
 
