@@ -97,7 +97,7 @@ func life(t *testing.T, l *line, bytesToLive int64, env ...string) (done bool) {
 	}
 	l.live(child.Process, bytesToLive)
 	err := child.Wait()
-	l.bury()
+	l.spare()
 	if err != nil && (out.Len() > 0 || child.ProcessState.Exited()) {
 		t.Fatalf("the child was not killed and ended with %v: %s", err, &out)
 	}
@@ -120,11 +120,11 @@ func lives(t *testing.T, l *line, moment func() int64, most int, env ...string) 
 	}
 }
 
-// moments are when processes are killed, in bytes that crossed the line: the
-// same in every run.
-func moments(b *bulk) func() int64 {
+// moments are when processes are killed, in bytes that crossed the line, before
+// so many: the same in every run.
+func moments(before int64) func() int64 {
 	r := rand.New(rand.NewPCG(5, 47))
-	return func() int64 { return r.Int64N(b.size / 4) }
+	return func() int64 { return r.Int64N(before) }
 }
 
 // TestPullKilledAtRandomMomentsIsWholeAndThrifty kills fifty processes with
@@ -136,7 +136,7 @@ func TestPullKilledAtRandomMomentsIsWholeAndThrifty(t *testing.T) {
 	for _, profile := range []string{"plain", "encrypted"} {
 		t.Run(profile, func(t *testing.T) {
 			b.push(t, profile)
-			next := moments(b)
+			next := moments(b.size / 2)
 			for killed := 0; killed < pullKills; {
 				dir, l := filepath.Join(t.TempDir(), "model"), &line{}
 				ref := over(t, l, b.server) + "/team/" + profile + ":v3"
@@ -158,7 +158,7 @@ func TestPushKilledAtRandomMomentsIsWholeAndThrifty(t *testing.T) {
 	keys := b.p.keyFiles(t)
 	for _, profile := range []string{"plain", "encrypted"} {
 		t.Run(profile, func(t *testing.T) {
-			next := moments(b)
+			next := moments(b.size / 4)
 			for killed := 0; killed < pushKills; {
 				journal, l := filepath.Join(t.TempDir(), "journal"), &line{}
 				host, name := over(t, l, b.server), fmt.Sprintf("%s-%d", profile, killed)

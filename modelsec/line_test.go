@@ -4,12 +4,10 @@
 package modelsec_test
 
 import (
-	"cmp"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,8 +30,7 @@ type line struct {
 	lost     int64       // bytes to clients of the requests that were under way on those
 	client   *os.Process // is killed
 	moment   int64       // when so many bytes have crossed, both ways
-	replies  []*reply    // that it was sent
-	doomed   int         // connections that it had when it was killed
+	largest  int64       // bytes of one reply, so far
 	due      time.Time
 }
 
@@ -43,15 +40,10 @@ type wire struct {
 	net.Conn
 	line    *line
 	sent    int64
-	reply   *reply // the last one, under the lock of the line
+	reply   int64 // bytes of the last one
+	before  int64 // and of the one before
 	writing bool
-}
-
-// reply is what was sent for one request.
-type reply struct {
-	bytes int64
-	until int64 // what the line had sent when the last of it was
-	lost  bool  // to a client that is dead
+	dead    bool // the client
 }
 
 // over starts a server behind a line, and returns its host.
@@ -73,7 +65,7 @@ func (l *line) Accept() (net.Conn, error) {
 	// What lies in the buffers of the kernel has crossed the line to us, and is
 	// lost to a client that goes.
 	c.(*net.TCPConn).SetWriteBuffer(128 << 10)
-	w := &wire{Conn: c, line: l, reply: new(reply)}
+	w := &wire{Conn: c, line: l}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open[w] = true
@@ -102,11 +94,11 @@ func (w *wire) Write(p []byte) (written int, err error) {
 			l.sent += int64(n)
 			w.sent += int64(n)
 			if !w.writing {
-				w.reply, w.writing = new(reply), true
-				l.replies = append(l.replies, w.reply)
+				w.before, w.reply, w.writing = w.reply, 0, true
 			}
-			w.reply.bytes, w.reply.until = w.reply.bytes+int64(n), l.sent
-			if w.reply.lost {
+			w.reply += int64(n)
+			l.largest = max(l.largest, w.reply)
+			if w.dead {
 				l.lost += int64(n) // the server is still to notice
 			}
 			switch {
@@ -142,8 +134,15 @@ func (l *line) count(change func(*line)) {
 	}
 	l.client.Kill()
 	l.client = nil
-	// Whether or not the server is the first to notice.
-	l.doomed = len(l.open)
+	// All of its connections break, whether or not the server is the first to
+	// notice, and each costs one request: the bytes that it brought last. Who has
+	// read a reply may ask for another on that connection before all of what it
+	// read is hashed.
+	for w := range l.open {
+		l.lost += min(w.before+w.reply, l.largest)
+		w.dead = true
+	}
+	l.cuts += len(l.open)
 	clear(l.open)
 }
 
@@ -151,24 +150,14 @@ func (l *line) count(change func(*line)) {
 func (l *line) live(client *os.Process, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.client, l.moment, l.replies = client, l.sent+l.received+bytes, nil
+	l.client, l.moment = client, l.sent+l.received+bytes
 }
 
-// bury counts the connections of a client that is dead, as broken if it was
-// killed.
-func (l *line) bury() {
+// spare kills nobody any more.
+func (l *line) spare() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// A client that had read a reply may have sent another request on that
-	// connection before it was done with what it read: it lost the latest
-	// replies, as many as it had connections.
-	slices.SortFunc(l.replies, func(a, b *reply) int { return cmp.Compare(b.until, a.until) })
-	for _, r := range l.replies[:min(l.doomed, len(l.replies))] {
-		l.lost += r.bytes
-		r.lost = true
-	}
-	l.cuts += l.doomed
-	l.client, l.doomed = nil, 0
+	l.client = nil
 }
 
 // wait keeps the rate.
@@ -194,7 +183,7 @@ func (l *line) cut(w *wire) {
 	}
 	delete(l.open, w)
 	l.cuts++
-	l.lost += w.reply.bytes
+	l.lost += w.reply
 	w.Conn.(*net.TCPConn).SetLinger(0)
 	w.Conn.Close()
 }
