@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -146,7 +145,10 @@ func (p *copier) blob(ctx context.Context, d ocispec.Descriptor, layer int) erro
 		}
 		return err
 	}
-	if ok, err := p.mount(ctx, d); err != nil || ok {
+	if ok, err := mount(ctx, p.dst, p.target.Name, p.ref.Name, d); err != nil || ok {
+		if ok {
+			p.done.Add(d.Size)
+		}
 		return err
 	}
 	const buffer = 1 << 20
@@ -187,24 +189,6 @@ func (p *copier) blob(ctx context.Context, d ocispec.Descriptor, layer int) erro
 		p.done.Add(d.Size)
 	}
 	return w.Commit(ctx, d.Digest)
-}
-
-// mount makes the registry take a blob over from another of its repositories.
-func (p *copier) mount(ctx context.Context, d ocispec.Descriptor) (bool, error) {
-	m, ok := p.dst.(registry.Mounter)
-	if !ok || strings.HasPrefix(p.target.Name, ociPrefix) || strings.HasPrefix(p.ref.Name, ociPrefix) {
-		return false, nil
-	}
-	host, _, _ := strings.Cut(p.target.Name, "/")
-	from, path, _ := strings.Cut(p.ref.Name, "/")
-	if host != from || p.target.Name == p.ref.Name {
-		return false, nil
-	}
-	ok, err := m.Mount(ctx, d, path)
-	if ok {
-		p.done.Add(d.Size)
-	}
-	return ok, err
 }
 
 // segments copies a content layer and compares every segment on the way. K8.

@@ -308,9 +308,11 @@ func (u *uploader) finished(ctx context.Context, i int) (*uploaded, error) {
 		return nil, nil
 	}
 	out := &uploaded{digest: rec.Digest, size: rec.Size, header: rec.Header, digests: rec.Segments}
+	var hashed int64 // bytes, which are counted as done
 	if !u.encrypted() {
 		var err error
-		if out, err = u.hash(ctx, i); err != nil || out.digest != rec.Digest {
+		hashed = u.plan.layers[i].content
+		if out, err = u.hash(ctx, i, rec.Digest, nil); out == nil || err != nil {
 			return nil, err
 		}
 	} else if _, err := hex.DecodeString(rec.Header); err != nil || len(rec.Segments)%digest.Size != 0 {
@@ -318,8 +320,10 @@ func (u *uploader) finished(ctx context.Context, i int) (*uploaded, error) {
 	}
 	ok, err := u.store.Has(ctx, ocispec.Descriptor{MediaType: layerMediaType, Digest: out.digest, Size: out.size})
 	if err != nil || !ok {
+		u.done.Add(-hashed)
 		return nil, err
 	}
+	u.done.Add(u.plan.layers[i].content - hashed)
 	return out, nil
 }
 

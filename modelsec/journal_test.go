@@ -63,8 +63,13 @@ func TestPushGoesOnFromItsJournal(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {
 		c, p, ref, journal, src, server, _ := interruptedPush(t, encrypted)
 		before := server.Requests("PATCH upload") + server.Requests("POST upload")
+		var last modelsec.Progress
+		c.Hooks.Progress = func(p modelsec.Progress) { last = p }
 		if _, err := c.Push(context.Background(), ref, src, pushOptions(p, journal, encrypted)); err != nil {
 			t.Fatal(err)
+		}
+		if last.Done != last.Total {
+			t.Errorf("encrypted %v: the progress ended with %d bytes of %d", encrypted, last.Done, last.Total)
 		}
 		fresh := server.Requests("PATCH upload") + server.Requests("POST upload") - before
 		whole, p2, ref2, journal2, src2, server2, _ := interruptedPush(t, encrypted)

@@ -4,6 +4,7 @@
 package modelsec
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -31,6 +32,7 @@ type part struct {
 	sealer   *encrypt.PartSealer // nil in the plain profile
 	blob     *digest.Blob
 	digests  []byte
+	expected []byte                  // what they must be; nil: anything
 	files    map[int]godigest.Digest // nil: not wanted
 	sent     int64                   // content bytes
 
@@ -51,12 +53,13 @@ type slot struct {
 
 // pass makes the blob of a layer and writes it to w: one goroutine reads the
 // source, segments are sealed on the client's lanes, and one goroutine hashes
-// them and the blob beside the connection that sends it.
-func (u *uploader) pass(ctx context.Context, i int, w io.Writer) (*uploaded, error) {
+// them and the blob beside the connection that sends it. A segment that has not
+// the digest that is expected ends it with errChanged.
+func (u *uploader) pass(ctx context.Context, i int, w io.Writer, expected []byte) (*uploaded, error) {
 	l := u.plan.layers[i]
 	g := index.GeometryOf(u.plan.profile, l.content, u.plan.segment)
 	out := &uploaded{size: g.Blob(), digests: make([]byte, g.Count()*digest.Size)}
-	p := &part{uploader: u, geometry: g, blob: u.lanes.NewBlob(), digests: out.digests}
+	p := &part{uploader: u, geometry: g, blob: u.lanes.NewBlob(), digests: out.digests, expected: expected}
 	if u.fileDigests && l.packed {
 		p.files = make(map[int]godigest.Digest)
 		out.files = p.files
@@ -198,7 +201,7 @@ func (p *part) send(ctx context.Context, w io.Writer, header []byte, stop func()
 	// Hashing and the connection need not keep step: a slot is free when both
 	// are done with it.
 	hashing, hashed := make(chan *slot, cap(p.ordered)), make(chan error)
-	go func() { hashed <- p.hashAll(ctx, hashing) }()
+	go func() { hashed <- p.hashAll(ctx, hashing, stop) }()
 	var failed error
 	if len(header) > 0 {
 		_, failed = w.Write(header)
@@ -231,8 +234,8 @@ func (p *part) send(ctx context.Context, w io.Writer, header []byte, stop func()
 }
 
 // hashAll appends the slots to the blob, as many at a time as are hashed
-// together, and notes the digest of each.
-func (p *part) hashAll(ctx context.Context, slots <-chan *slot) (failed error) {
+// together, and notes the digest of each. When that fails it stops the reading.
+func (p *part) hashAll(ctx context.Context, slots <-chan *slot, stop func()) (failed error) {
 	rest := p.digests
 	group := make([]*slot, 0, p.group)
 	parts, sums := make([][]byte, p.group), make([][digest.Size]byte, p.group)
@@ -243,6 +246,9 @@ func (p *part) hashAll(ctx context.Context, slots <-chan *slot) (failed error) {
 		p.blob.Parts(sums[:len(group)], parts[:len(group)])
 		for _, sum := range sums[:len(group)] {
 			rest = rest[copy(rest, sum[:]):]
+		}
+		if n := len(p.digests) - len(rest); p.expected != nil && !bytes.Equal(p.digests[:n], p.expected[:min(n, len(p.expected))]) {
+			return errChanged
 		}
 		return nil
 	}
@@ -255,7 +261,9 @@ func (p *part) hashAll(ctx context.Context, slots <-chan *slot) (failed error) {
 			continue
 		}
 		if failed == nil {
-			failed = p.c.lane(ctx, hash)
+			if failed = p.c.lane(ctx, hash); failed != nil {
+				stop()
+			}
 		}
 		for _, s := range group {
 			p.leave(s)

@@ -85,6 +85,15 @@ type PushOptions struct {
 	// open. The file is removed when the push is complete. Empty: none.
 	Journal string
 
+	// Reuse names an earlier plain artifact, by tag or digest, in the same
+	// repository or another of the same host. Layers of the same path that did not
+	// change since are not sent again: they are hashed, and taken over from it
+	// where they have its digest. Nothing that it says is believed, and no policy
+	// judges it. A layer that changed is read twice up to where it did. With
+	// Recipients it is an error, since every encryption makes other bytes. Empty:
+	// everything is sent.
+	Reuse string
+
 	// FileDigests is called with the SHA-256 of every file, by path, when all of
 	// them were read and sent and before anything refers to them. They come from
 	// the same pass as the digests of the layers, so that a signature over the
@@ -138,7 +147,7 @@ func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOpti
 		return ocispec.Descriptor{}, err
 	}
 
-	u := &uploader{operation: op, store: store, src: src, plan: p, fileDigests: o.FileDigests != nil}
+	u := &uploader{operation: op, store: store, target: target, src: src, plan: p, fileDigests: o.FileDigests != nil}
 	u.memory.Heap = p.total < fewSegments*p.segment
 	defer u.memory.Close()
 	if u.lanes, err = digest.NewLanes(digest.Auto); err != nil {
@@ -154,6 +163,12 @@ func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOpti
 			return ocispec.Descriptor{}, err
 		}
 		defer func() { err = join(err, u.journal.end(err == nil)) }()
+	}
+	if o.Reuse != "" {
+		if err := u.openEarlier(ctx, o.Reuse); err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		defer func() { u.earlier.release() }()
 	}
 	layers, err := u.uploadAll(ctx)
 	if err != nil {

@@ -35,9 +35,11 @@ type uploader struct {
 	src     fs.FS
 	plan    *pushPlan
 	lanes   *digest.Lanes
+	target  registry.Reference
 	key     *encrypt.Key // nil in the plain profile
 	id      [16]byte
 	journal *journal  // nil: none
+	earlier *earlier  // nil: nothing is shared with it
 	blobs   sync.Pool // of *smallBlob
 	memory  pages.Pool
 
@@ -60,8 +62,10 @@ type uploaded struct {
 // is sealed twice under one header. caller is the context of the push, and ctx
 // ends with the failure of another layer too.
 func (u *uploader) upload(ctx, caller context.Context, i int) (out *uploaded, err error) {
-	if out, err := u.finished(ctx, i); out != nil || err != nil {
-		return out, err
+	for _, there := range []func(context.Context, int) (*uploaded, error){u.finished, u.reused} {
+		if out, err = there(ctx, i); out != nil || err != nil {
+			return out, err
+		}
 	}
 	size := index.GeometryOf(u.plan.profile, u.plan.layers[i].content, u.plan.segment).Blob()
 	putter, _ := u.store.(registry.Putter)
@@ -110,7 +114,7 @@ func (u *uploader) stream(ctx, settled context.Context, i int, size int64) (*upl
 		return nil, err
 	}
 	defer w.Close()
-	out, err := u.pass(ctx, i, w)
+	out, err := u.pass(ctx, i, w, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -125,14 +129,23 @@ func (u *uploader) put(ctx, settled context.Context, i int, putter registry.Putt
 		return nil, err
 	}
 	defer f.Close()
-	out, err := u.pass(ctx, i, f)
+	out, err := u.pass(ctx, i, f, nil)
 	if err != nil {
 		return nil, err
 	}
 	return out, putter.Put(settled, ocispec.Descriptor{MediaType: layerMediaType, Digest: out.digest, Size: out.size}, f)
 }
 
-// hash is an upload to nowhere.
-func (u *uploader) hash(ctx context.Context, i int) (*uploaded, error) {
-	return u.pass(ctx, i, io.Discard)
+// hash is an upload to nowhere of a layer that may be want, or nil where it is
+// not. The digests of its segments, where they are known, tell so early.
+func (u *uploader) hash(ctx context.Context, i int, want godigest.Digest, segments []byte) (*uploaded, error) {
+	out, err := u.pass(ctx, i, io.Discard, segments)
+	switch {
+	case errors.Is(err, errChanged):
+		return nil, nil
+	case err == nil && out.digest != want:
+		u.done.Add(-u.plan.layers[i].content)
+		return nil, nil
+	}
+	return out, err
 }

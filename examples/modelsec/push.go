@@ -23,11 +23,15 @@ of what it made.
 With --recipient the model is encrypted, names included, and only the holders of
 those identities can open it: key files, or keys in a key service by their URI. With --sign-key or --keyless a release statement is signed for
 the name and the tag, and SLSA provenance beside it: that of --provenance, or one
-that says that a local builder converted the bases and datasets given.`
+that says that a local builder converted the bases and datasets given.
+
+With --reuse what did not change since an earlier version, in this repository or
+another of the registry, is not sent again.`
 
 const pushExample = `  modelsec push ./llama registry.example.com/team/llama:v3 --sign-key signing.key --recipient identity.pub
   modelsec push ./llama registry.example.com/team/llama:v3 --sign-key signing.key \
-      --base hf://org/llama@sha256:… --dataset https://example.com/set.parquet@sha256:…`
+      --base hf://org/llama@sha256:… --dataset https://example.com/set.parquet@sha256:…
+  modelsec push ./llama registry.example.com/team/llama:v4 --sign-key signing.key --reuse registry.example.com/team/llama:v3`
 
 type pushFlags struct {
 	sign            signFlags
@@ -38,6 +42,7 @@ type pushFlags struct {
 	followSymlinks  bool
 	name            string
 	journal         string
+	reuse           string
 	identities      identityFlags
 }
 
@@ -73,8 +78,10 @@ func (t *tool) pushCommand() *cobra.Command {
 	f.BoolVar(&o.followSymlinks, "follow-symlinks", false, "push what symbolic links point to, also outside of DIR")
 	f.StringVar(&o.name, "name", "", "`name` of the model in its release (default: the path of REF)")
 	f.StringVar(&o.journal, "journal", "", "remember what was uploaded in this `file`, so that the same command goes on after it was\nkilled; of an encrypted model only with an --identity that opens it")
+	f.StringVar(&o.reuse, "reuse", "", "an earlier plain version at this `REF` of the same registry: layers that did not change\nsince are hashed and not sent again")
 	o.recipients.define(c, "encrypt, for the holder of this key")
 	o.identities.define(c)
+	c.MarkFlagsMutuallyExclusive("reuse", "recipient")
 	c.MarkFlagsMutuallyExclusive("provenance", "base")
 	c.MarkFlagsMutuallyExclusive("provenance", "dataset")
 	return c
@@ -131,7 +138,7 @@ func (o *pushFlags) options(ctx context.Context, t *tool, ref registry.Reference
 	if err != nil {
 		return nil, err
 	}
-	out := &modelsec.PushOptions{Signer: signer, Name: o.name, Exclude: o.exclude, FollowSymlinks: o.followSymlinks, Journal: o.journal, AllowClassical: o.recipients.allowClassical}
+	out := &modelsec.PushOptions{Signer: signer, Name: o.name, Exclude: o.exclude, FollowSymlinks: o.followSymlinks, Journal: o.journal, Reuse: o.reuse, AllowClassical: o.recipients.allowClassical}
 	if out.Recipients, err = o.recipients.load(ctx); err != nil {
 		return nil, err
 	}
