@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/modelsec/modelsec-go/internal/staging"
 )
 
 // Errors that callers decide by. All come wrapped in an [*Error]; a refusal by
@@ -38,6 +40,12 @@ var (
 
 	// ErrConfig: the call contradicts itself or lacks something it needs.
 	ErrConfig = errors.New("configuration")
+
+	// ErrNoSpace: the disk, a quota or the largest size of a file does not admit
+	// what Pull is to write. It is found before the first byte is fetched, where
+	// the system says how much is free; the text says how much is needed. What was
+	// fetched stays for the next attempt.
+	ErrNoSpace = staging.ErrNoSpace
 
 	// ErrAudit: the audit hook failed, so the operation was not performed.
 	ErrAudit = errors.New("audit event not recorded")

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -27,6 +29,7 @@ func TestStatusOfErrors(t *testing.T) {
 	}{
 		{"something else", errors.New("disk full"), statusFailed},
 		{"source", modelsec.ErrSource, statusFailed},
+		{"disk", modelsec.ErrNoSpace, statusFailed},
 		{"own judgement", usagef("bad flag"), statusUsage},
 		{"configuration", modelsec.ErrConfig, statusUsage},
 		{"no digest", modelsec.ErrUnpinned, statusUsage},
@@ -75,5 +78,15 @@ func TestStatusAfterASignal(t *testing.T) {
 func TestStatusBeforeAVerbBegan(t *testing.T) {
 	if got := new(tool).status(t.Context(), errors.New("unknown flag: --bogus")); got != statusUsage {
 		t.Errorf("status %d, want %d", got, statusUsage)
+	}
+}
+
+// TestAFullDiskHasANextStep, whoever found that it is full.
+func TestAFullDiskHasANextStep(t *testing.T) {
+	for _, full := range []error{modelsec.ErrNoSpace, &os.PathError{Op: "write", Err: syscall.ENOSPC}} {
+		tool := &tool{started: true, verb: "pull"}
+		if got := tool.hint(statusFailed, &modelsec.Error{Op: "pull", Segment: -1, Err: full}); !strings.Contains(got, "make room") {
+			t.Errorf("%v: the hint is %q", full, got)
+		}
 	}
 }

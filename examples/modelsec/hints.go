@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 
 	"github.com/modelsec/modelsec-go/encrypt"
 	"github.com/modelsec/modelsec-go/modelsec"
@@ -59,6 +60,8 @@ func (t *tool) hint(status int, err error) string {
 		return "--memory gives the command more room"
 	case t.verb == "pull" && errors.Is(err, fs.ErrExist):
 		return "pull to a directory that is absent or empty"
+	case isAny(err, modelsec.ErrNoSpace, syscall.ENOSPC):
+		return "make room, or choose a directory on another disk; what was fetched is kept, and the same command goes on"
 	case status == statusRefused:
 		return "these are not the bytes that were published: fetch from another place, and tell whoever runs this one"
 	case status == statusRegistry:
