@@ -6,9 +6,7 @@ package registry
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -19,9 +17,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"oras.land/oras-go/v2/registry/remote/auth"
-	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
 // endpoint is one registry host: its address, its connections, and what was
@@ -206,106 +201,4 @@ func retryAfter(value string) time.Duration {
 		wait = time.Until(t)
 	}
 	return min(wait, maxRetryAfter)
-}
-
-// plainError takes the layers off err that quote an address with its query,
-// and puts the end of ctx, which brought it about, in its place.
-func plainError(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		switch cause := context.Cause(ctx); cause {
-		case ErrStalled, ctx.Err():
-			return cause
-		default:
-			return fmt.Errorf("%w: %w", ctx.Err(), cause)
-		}
-	}
-	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
-		return fmt.Errorf("%w: no credential for this host", ErrUnauthorized)
-	}
-	var reply *errcode.ErrorResponse
-	if errors.As(err, &reply) {
-		return &tokenError{reply.StatusCode}
-	}
-	for strings.Contains(err.Error(), "://") {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return errors.New("request refused: " + withoutAddresses(err.Error()))
-		}
-		err = inner
-	}
-	return err
-}
-
-// withoutAddresses keeps host and path of the addresses in a message.
-func withoutAddresses(s string) string {
-	var b strings.Builder
-	for word := range strings.FieldsSeq(s) {
-		if b.Len() > 0 {
-			b.WriteByte(' ')
-		}
-		if at := strings.Index(word, "://"); at >= 0 {
-			word, _, _ = strings.Cut(word, "?")
-		}
-		b.WriteString(word)
-	}
-	return b.String()
-}
-
-// statusOf is the status with which a token service refused.
-func statusOf(err error) int {
-	var t *tokenError
-	if errors.As(err, &t) {
-		return t.status
-	}
-	return 0
-}
-
-// refusalBody reads what a refusal says, and closes it.
-func refusalBody(resp *http.Response) []byte {
-	defer resp.Body.Close()
-	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
-	return b
-}
-
-// refusal turns a reply of an unwanted status into an error, and closes it.
-func refusal(resp *http.Response) error {
-	body := refusalBody(resp)
-	var sentinel error
-	switch resp.StatusCode {
-	case http.StatusNotFound:
-		sentinel = ErrNotFound
-	case http.StatusUnauthorized, http.StatusForbidden:
-		sentinel = ErrUnauthorized
-	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		sentinel = ErrUnsupported
-	case http.StatusRequestEntityTooLarge:
-		sentinel = ErrLimit
-	}
-	message := errors.New("unexpected reply")
-	var reply struct {
-		Errors []struct {
-			Code    string `json:"code"`
-			Message string `json:"message"`
-		} `json:"errors"`
-	}
-	if json.Unmarshal(body, &reply) == nil && len(reply.Errors) > 0 {
-		first := reply.Errors[0]
-		if first.Code == "UNSUPPORTED" {
-			sentinel = ErrUnsupported
-		}
-		message = fmt.Errorf("registry says %q", clip(first.Code+": "+first.Message))
-	}
-	if sentinel == nil {
-		return message
-	}
-	return fmt.Errorf("%w: %w", sentinel, message)
-}
-
-// clip bounds a string of the other side; %q then takes care of control
-// characters.
-func clip(s string) string {
-	if len(s) > maxErrorMessage {
-		return s[:maxErrorMessage]
-	}
-	return s
 }
