@@ -49,7 +49,7 @@ func (c *Client) Copy(ctx context.Context, dst, src string, o *CopyOptions) (oci
 		o = &CopyOptions{}
 	}
 	d, err := c.copy(ctx, op, dst, o)
-	return d, op.fail(op.outcome(ctx, Event{Bytes: op.done.Load(), Reason: "to " + dst}, err))
+	return d, op.fail(op.outcome(ctx, Event{Bytes: op.sent(), Reason: "to " + dst}, err))
 }
 
 func (c *Client) copy(ctx context.Context, op *operation, dst string, o *CopyOptions) (ocispec.Descriptor, error) {
@@ -142,12 +142,14 @@ func (p *copier) blob(ctx context.Context, d ocispec.Descriptor, layer int) erro
 	if ok, err := p.dst.Has(ctx, d); err != nil || ok {
 		if ok && layer >= 0 {
 			p.done.Add(d.Size)
+			p.found.Add(d.Size)
 		}
 		return err
 	}
 	if ok, err := mount(ctx, p.dst, p.target.Name, p.ref.Name, d); err != nil || ok {
-		if ok {
+		if ok && layer >= 0 {
 			p.done.Add(d.Size)
+			p.found.Add(d.Size)
 		}
 		return err
 	}

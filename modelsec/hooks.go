@@ -34,7 +34,8 @@ type Hooks struct {
 type Progress struct {
 	Op, Ref     string
 	File        string // A file that is moving now; empty when many are.
-	Done, Total int64  // Bytes. Done includes what a resumed operation found in place.
+	Done, Total int64  // Bytes.
+	Found       int64  // Of Done: what a resumed pull, a push or a copy found in place.
 	Final       bool
 }
 
@@ -53,7 +54,7 @@ type Event struct {
 	File    string // Set where the operation concerns one file.
 	KeyID   string // The key id of the grant entry that opened the artifact.
 	Host    string
-	Bytes   int64 // Content bytes delivered or sent.
+	Bytes   int64 // Content bytes delivered or sent, without what a push or copy found in place.
 	Report  *provenance.Report
 }
 
@@ -76,6 +77,7 @@ type operation struct {
 	host    string
 	total   int64
 	done    atomic.Int64
+	found   atomic.Int64 // of these, what was in place
 	file    atomic.Pointer[string]
 }
 
@@ -101,6 +103,9 @@ func (o *operation) fail(err error) error {
 	}
 	return &Error{Op: o.op, Ref: o.ref, Segment: -1, Err: err}
 }
+
+// sent is how many bytes the operation moved.
+func (o *operation) sent() int64 { return o.done.Load() - o.found.Load() }
 
 // audit records one event.
 func (o *operation) audit(ctx context.Context, e Event) error {
@@ -161,7 +166,7 @@ func (o *operation) watch(total int64) (stop func()) {
 }
 
 func (o *operation) sample(final bool) Progress {
-	p := Progress{Op: o.op, Ref: o.ref, Done: o.done.Load(), Total: o.total, Final: final}
+	p := Progress{Op: o.op, Ref: o.ref, Done: o.done.Load(), Found: o.found.Load(), Total: o.total, Final: final}
 	if f := o.file.Load(); f != nil && !final {
 		p.File = *f
 	}

@@ -162,6 +162,7 @@ func (u *uploader) finished(ctx context.Context, i int) (*uploaded, error) {
 		return nil, err
 	}
 	u.done.Add(u.plan.layers[i].content - hashed)
+	u.found.Add(u.plan.layers[i].content)
 	return out, nil
 }
 

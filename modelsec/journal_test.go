@@ -68,8 +68,8 @@ func TestPushGoesOnFromItsJournal(t *testing.T) {
 		if _, err := c.Push(context.Background(), ref, src, pushOptions(p, journal, encrypted)); err != nil {
 			t.Fatal(err)
 		}
-		if last.Done != last.Total {
-			t.Errorf("encrypted %v: the progress ended with %d bytes of %d", encrypted, last.Done, last.Total)
+		if last.Done != last.Total || last.Found == 0 || last.Found == last.Total {
+			t.Errorf("encrypted %v: the progress ended with %d bytes of %d, of which %d were there", encrypted, last.Done, last.Total, last.Found)
 		}
 		fresh := server.Requests("PATCH upload") + server.Requests("POST upload") - before
 		whole, p2, ref2, journal2, src2, server2, _ := interruptedPush(t, encrypted)

@@ -121,7 +121,7 @@ func (c *Client) Push(ctx context.Context, ref string, src fs.FS, o *PushOptions
 	}
 	d, err := c.push(ctx, op, src, o)
 	op.digest = d.Digest
-	err = op.outcome(ctx, Event{Bytes: op.done.Load()}, err)
+	err = op.outcome(ctx, Event{Bytes: op.sent()}, err)
 	return d, op.fail(err)
 }
 

@@ -109,6 +109,7 @@ func (u *uploader) reused(ctx context.Context, i int) (*uploaded, error) {
 		u.done.Add(-l.content)
 		return nil, err
 	}
+	u.found.Add(l.content)
 	u.c.logger().Info("layer is there already", "layer", l.name, "digest", d.Digest, "bytes", d.Size)
 	return out, nil
 }

@@ -51,11 +51,16 @@ func TestReusedLayersAreNotSentAgain(t *testing.T) {
 				push(t, c, host+"/team/llama:v3", large(), o)
 				plain := push(t, c, host+"/whole/llama:v1", src, o)
 
+				var last modelsec.Progress
+				c.Hooks.Progress = func(p modelsec.Progress) { last = p }
 				before := l.received
 				o.Reuse, o.Sequence = host+"/"+test.reuse, 2
 				got := push(t, c, host+"/"+test.to, src, o)
 				if sent, most := l.received-before, int64(len(src["other.safetensors"].Data))+32<<10; sent > most {
 					t.Errorf("%d bytes were sent, of which %d changed", sent, most)
+				}
+				if changed := int64(len(src["other.safetensors"].Data)); last.Done != last.Total || last.Found != last.Total-changed {
+					t.Errorf("the progress ended with %d bytes of %d, of which %d were there, and %d changed", last.Done, last.Total, last.Found, changed)
 				}
 				if got.Digest != plain.Digest {
 					t.Errorf("the artifact is %s, and %s without reuse", got.Digest, plain.Digest)
@@ -91,8 +96,8 @@ func TestReuseReadsOnlyUpToTheChange(t *testing.T) {
 	if again := counting.read[name] - size; again > size/4 {
 		t.Errorf("%d of %d bytes were read twice of a file whose first byte changed", again, size)
 	}
-	if last.Done != size {
-		t.Errorf("the progress ended with %d bytes of %d", last.Done, size)
+	if last.Done != size || last.Found != 0 {
+		t.Errorf("the progress ended with %d bytes of %d, and %d that were there", last.Done, size, last.Found)
 	}
 }
 

@@ -95,17 +95,15 @@ func (b *barProgress) close() {
 type plainProgress struct {
 	out         io.Writer
 	begun, last time.Time
-	first       int64 // what a resumed pull found in place when it began
 }
 
 func (l *plainProgress) update(p modelsec.Progress) {
 	now := time.Now()
 	if l.begun.IsZero() {
-		l.begun, l.last, l.first = now, now, p.Done
+		l.begun, l.last = now, now
 		if !p.Final {
 			return
 		}
-		l.first = 0
 	}
 	if p.Total == 0 || !p.Final && now.Sub(l.last) < plainInterval {
 		return
@@ -113,9 +111,13 @@ func (l *plainProgress) update(p modelsec.Progress) {
 	l.last = now
 	rate := ""
 	if s := now.Sub(l.begun).Seconds(); s >= 1 {
-		rate = fmt.Sprintf(", %s/s", bytesText(int64(float64(p.Done-l.first)/s)))
+		rate = fmt.Sprintf(", %s/s", bytesText(int64(float64(p.Done-p.Found)/s)))
 	}
-	fmt.Fprintf(l.out, "%s %s: %s of %s (%d%%)%s\n", p.Op, p.Ref, bytesText(p.Done), bytesText(p.Total), percent(p), rate)
+	found := ""
+	if p.Found > 0 {
+		found = fmt.Sprintf(", %s of it were there", bytesText(p.Found))
+	}
+	fmt.Fprintf(l.out, "%s %s: %s of %s (%d%%)%s%s\n", p.Op, p.Ref, bytesText(p.Done), bytesText(p.Total), percent(p), found, rate)
 }
 
 func percent(p modelsec.Progress) int { return int(float64(p.Done) / float64(p.Total) * 100) }
@@ -133,6 +135,7 @@ type progressLine struct {
 	Ref   string    `json:"ref"`
 	File  string    `json:"file,omitempty"`
 	Done  int64     `json:"done"`
+	Found int64     `json:"found,omitempty"`
 	Total int64     `json:"total"`
 	Final bool      `json:"final"`
 }
@@ -144,5 +147,5 @@ func (j *jsonProgress) update(p modelsec.Progress) {
 	}
 	j.last = now
 	// Nobody can be told that standard error is gone.
-	_ = json.NewEncoder(j.out).Encode(progressLine{now.UTC(), p.Op, p.Ref, p.File, p.Done, p.Total, p.Final})
+	_ = json.NewEncoder(j.out).Encode(progressLine{now.UTC(), p.Op, p.Ref, p.File, p.Done, p.Found, p.Total, p.Final})
 }
