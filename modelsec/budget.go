@@ -75,6 +75,13 @@ func (b *budget) borrow(ctx context.Context, n int64) error {
 	}
 }
 
+// lendable is the most that borrow can give while so much is held.
+func (b *budget) lendable() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.limit - b.held
+}
+
 // tryBorrow takes n bytes of buffers if they are free now.
 func (b *budget) tryBorrow(n int64) bool {
 	b.mu.Lock()

@@ -146,7 +146,7 @@ func (p *copier) blob(ctx context.Context, d ocispec.Descriptor, layer int) erro
 		}
 		return err
 	}
-	if ok, err := mount(ctx, p.dst, p.target.Name, p.ref.Name, d); err != nil || ok {
+	if ok, _, err := p.c.mount(ctx, p.dst, p.target.Name, p.ref.Name, d); err != nil || ok {
 		if ok && layer >= 0 {
 			p.done.Add(d.Size)
 			p.found.Add(d.Size)

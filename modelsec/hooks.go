@@ -166,7 +166,9 @@ func (o *operation) watch(total int64) (stop func()) {
 }
 
 func (o *operation) sample(final bool) Progress {
-	p := Progress{Op: o.op, Ref: o.ref, Done: o.done.Load(), Found: o.found.Load(), Total: o.total, Final: final}
+	// What is found is done first, so it is loaded before.
+	found := o.found.Load()
+	p := Progress{Op: o.op, Ref: o.ref, Done: o.done.Load(), Found: found, Total: o.total, Final: final}
 	if f := o.file.Load(); f != nil && !final {
 		p.File = *f
 	}

@@ -146,22 +146,18 @@ func (u *uploader) finished(ctx context.Context, i int) (*uploaded, error) {
 		return nil, nil
 	}
 	out := &uploaded{digest: rec.Digest, size: rec.Size, header: rec.Header, digests: rec.Segments}
-	var hashed int64 // bytes, which are counted as done
-	if !u.encrypted() {
-		var err error
-		hashed = u.plan.layers[i].content
-		if out, err = u.hash(ctx, i, rec.Digest, nil); out == nil || err != nil {
-			return nil, err
-		}
-	} else if _, err := hex.DecodeString(rec.Header); err != nil || len(rec.Segments)%digest.Size != 0 {
+	if _, err := hex.DecodeString(rec.Header); err != nil || len(rec.Segments)%digest.Size != 0 || out.digest.Validate() != nil {
 		return nil, nil
 	}
 	ok, err := u.store.Has(ctx, ocispec.Descriptor{MediaType: layerMediaType, Digest: out.digest, Size: out.size})
 	if err != nil || !ok {
-		u.done.Add(-hashed)
 		return nil, err
 	}
-	u.done.Add(u.plan.layers[i].content - hashed)
+	if u.encrypted() {
+		u.done.Add(u.plan.layers[i].content)
+	} else if out, err = u.hash(ctx, i, rec.Digest, nil); out == nil || err != nil {
+		return nil, err
+	}
 	u.found.Add(u.plan.layers[i].content)
 	return out, nil
 }

@@ -244,10 +244,12 @@ func (p *part) hashAll(ctx context.Context, slots <-chan *slot, stop func()) (fa
 			parts[i] = s.stored
 		}
 		p.blob.Parts(sums[:len(group)], parts[:len(group)])
+		at := len(p.digests) - len(rest)
 		for _, sum := range sums[:len(group)] {
 			rest = rest[copy(rest, sum[:]):]
 		}
-		if n := len(p.digests) - len(rest); p.expected != nil && !bytes.Equal(p.digests[:n], p.expected[:min(n, len(p.expected))]) {
+		end := len(p.digests) - len(rest)
+		if p.expected != nil && !bytes.Equal(p.digests[at:end], p.expected[at:end]) {
 			return errChanged
 		}
 		return nil

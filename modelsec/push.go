@@ -86,12 +86,14 @@ type PushOptions struct {
 	Journal string
 
 	// Reuse names an earlier plain artifact, by tag or digest, in the same
-	// repository or another of the same host. Layers of the same path that did not
-	// change since are not sent again: they are hashed, and taken over from it
-	// where they have its digest. Nothing that it says is believed, and no policy
-	// judges it. A layer that changed is read twice up to where it did. With
-	// Recipients it is an error, since every encryption makes other bytes. Empty:
-	// everything is sent.
+	// repository, another of the same host, or the same layout. Layers of the same
+	// path that did not change since are not sent again: they are hashed, and taken
+	// over from it where they have its digest. Nothing that it says is believed,
+	// and no policy judges it. A layer that changed is read twice: up to the change,
+	// or to its end where the earlier artifact has no index with the same size of
+	// segments. So is one that the registry turns out not to mount. With Recipients
+	// it is an error, since every encryption makes other bytes. Empty: everything
+	// is sent.
 	Reuse string
 
 	// FileDigests is called with the SHA-256 of every file, by path, when all of
@@ -106,7 +108,7 @@ type PushOptions struct {
 }
 
 // Push publishes the files of src under ref and returns the descriptor of the
-// manifest. Every file is read once. Files that have an io.ReaderAt (os.DirFS,
+// manifest. Every file is read once, but for what Reuse and Journal compare. Files that have an io.ReaderAt (os.DirFS,
 // embed.FS) are cut into layers without reading what comes before.
 //
 // The order is layers, manifest, attestations, grant, tag: a reader never sees
@@ -168,9 +170,9 @@ func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOpti
 		if err := u.openEarlier(ctx, o.Reuse); err != nil {
 			return ocispec.Descriptor{}, err
 		}
-		defer func() { u.earlier.release() }()
 	}
 	layers, err := u.uploadAll(ctx)
+	u.earlier.release()
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -216,6 +218,9 @@ func (o *PushOptions) check(target registry.Reference) (string, error) {
 		// has the digest of a file that was cut.
 		return "", fmt.Errorf("%w: FileDigests is for plain artifacts whose files are not cut: leave out Recipients and LayerSize", ErrConfig)
 	}
+	if err := o.checkReuse(target); err != nil {
+		return "", err
+	}
 	least := encrypt.PostQuantum
 	if o.AllowClassical != "" {
 		least = encrypt.Classical
@@ -244,7 +249,11 @@ func defaultName(repository string) string {
 
 // uploadAll uploads the layers, some at a time.
 func (u *uploader) uploadAll(ctx context.Context) ([]*uploaded, error) {
-	defer u.watch(u.plan.total)()
+	var total int64 // with the framing of packed files
+	for _, l := range u.plan.layers {
+		total += l.content
+	}
+	defer u.watch(total)()
 	layers := make([]*uploaded, len(u.plan.layers))
 	err := parallel(ctx, len(layers), u.width(), func(part context.Context, i int) (err error) {
 		layers[i], err = u.upload(part, ctx, i)

@@ -34,10 +34,10 @@ func (e *extraction) missing(ctx context.Context, wanted [][]int64) ([][]int64, 
 				out[layer] = append(out[layer], k)
 				continue
 			}
-			e.op.found.Add(length)
 			if err := e.complete(pieces); err != nil {
 				return nil, err
 			}
+			e.op.found.Add(length)
 		}
 	}
 	return out, nil

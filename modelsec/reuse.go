@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"strings"
+	"sync/atomic"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -25,41 +27,54 @@ type earlier struct {
 	*artifact
 	layers  map[string]int // by path
 	content *content       // nil where no segments can be compared
+	refused atomic.Bool    // nothing of it can be mounted
+}
+
+// checkReuse refuses an earlier artifact that can have nothing in common with
+// what is pushed.
+func (o *PushOptions) checkReuse(target registry.Reference) error {
+	if o.Reuse == "" {
+		return nil
+	}
+	ref, err := registry.ParseReference(o.Reuse)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: Reuse: %w", ErrConfig, err)
+	case len(o.Recipients) > 0:
+		return fmt.Errorf("%w: Reuse %s: what is encrypted anew has no bytes of something earlier; leave out Reuse, or the Recipients", ErrConfig, o.Reuse)
+	case !samePlace(target.Name, ref.Name) && !mountable(target.Name, ref.Name):
+		return fmt.Errorf("%w: Reuse %s: it is in another registry or layout than %s; Copy takes it there", ErrConfig, o.Reuse, target.Name)
+	}
+	return nil
 }
 
 // openEarlier reads the artifact to share layers with.
 func (u *uploader) openEarlier(ctx context.Context, ref string) error {
-	fail := func(reason string) error {
-		return fmt.Errorf("%w: Reuse %s: %s", ErrConfig, ref, reason)
-	}
-	if u.encrypted() {
-		return fail("nothing that is encrypted anew has the bytes of something earlier; leave out Reuse, or the Recipients")
-	}
-	if r, err := registry.ParseReference(ref); err == nil && r.Name != u.target.Name && !mountable(u.target.Name, r.Name) {
-		return fail("it is in another registry than " + u.target.Name + "; Copy takes it there")
-	}
-	op := u.c.begin("push", ref)
-	a, err := u.c.resolve(ctx, op)
+	a, err := u.c.resolve(ctx, u.c.begin("push", ref))
 	if err != nil {
-		return op.fail(err)
+		return fmt.Errorf("Reuse %s: %w", ref, err)
 	}
 	e := &earlier{artifact: a, layers: make(map[string]int)}
 	for i, l := range a.manifest.Layers {
 		if l.MediaType == sealedMediaType {
-			return fail("it is encrypted, so it has no layer of a plain artifact")
+			return fmt.Errorf("%w: Reuse %s: it is encrypted, so it has no layer of a plain artifact", ErrConfig, ref)
 		}
 		e.layers[l.Annotations[filepathAnnotation]] = i
 	}
-	if a.indexed {
-		t, err := a.content(ctx)
-		if err != nil {
-			return op.fail(err)
-		}
-		if e.content = t; t.index.SegmentSize != u.plan.segment {
-			e.release()
-		}
-	}
+	e.refused.Store(!mountable(u.target.Name, a.ref.Name))
 	u.earlier = e
+	if !a.indexed {
+		return nil
+	}
+	// Without its segments a layer that changed is read to its end. So it is for
+	// want of memory, which must not fail a push that works without.
+	if e.content, err = a.content(ctx); err != nil {
+		u.c.logger().Warn("its index is of no use, what changed is found late", "reuse", ref, "error", err)
+		return ctx.Err()
+	}
+	if e.content.index.SegmentSize != u.plan.segment || u.c.budget.lendable() < slotsPerPart*u.plan.segment {
+		e.release()
+	}
 	return nil
 }
 
@@ -79,11 +94,9 @@ func (e *earlier) layer(path string, size int64) (d ocispec.Descriptor, segments
 		return d, nil, false
 	}
 	if e.content != nil && i < len(e.content.layers) {
-		for k := range e.content.index.Geometry(i).Count() {
-			segments = append(segments, e.content.index.Digest(i, k)...)
-		}
+		segments = e.content.index.Digests(i)
 	}
-	return e.manifest.Layers[i], segments, true
+	return ocispec.Descriptor{MediaType: layerMediaType, Digest: e.manifest.Layers[i].Digest, Size: size}, segments, true
 }
 
 // reused returns a layer that is what it was in the earlier artifact, once the
@@ -97,21 +110,35 @@ func (u *uploader) reused(ctx context.Context, i int) (*uploaded, error) {
 	if !ok {
 		return nil, nil
 	}
+	// Whatever else is wrong will show when the layer is sent.
+	there, err := u.store.Has(ctx, d)
+	if there = there && err == nil; !there && u.earlier.refused.Load() {
+		return nil, ctx.Err()
+	}
 	out, err := u.hash(ctx, i, d.Digest, segments)
 	if out == nil || err != nil {
 		return nil, err
 	}
-	ok, err = u.store.Has(ctx, d)
-	if err == nil && !ok {
-		ok, err = mount(ctx, u.store, u.target.Name, u.earlier.ref.Name, d)
-	}
-	if err != nil || !ok {
-		u.done.Add(-l.content)
-		return nil, err
+	if !there {
+		ok, refused, err := u.c.mount(ctx, u.store, u.target.Name, u.earlier.ref.Name, d)
+		if refused {
+			u.earlier.refused.Store(true)
+		}
+		if !ok {
+			u.done.Add(-l.content)
+			return nil, err
+		}
 	}
 	u.found.Add(l.content)
-	u.c.logger().Info("layer is there already", "layer", l.name, "digest", d.Digest, "bytes", d.Size)
+	u.c.logger().Debug("layer is there already", "layer", l.name, "digest", d.Digest, "bytes", d.Size)
 	return out, nil
+}
+
+// samePlace reports whether two names are of one repository or layout.
+func samePlace(a, b string) bool {
+	x, isLayout := strings.CutPrefix(a, ociPrefix)
+	y, both := strings.CutPrefix(b, ociPrefix)
+	return a == b || isLayout && both && path.Clean(x) == path.Clean(y)
 }
 
 // mountable reports whether a repository may take over blobs of another: both
@@ -125,13 +152,21 @@ func mountable(to, from string) bool {
 	return host == other && to != from
 }
 
-// mount makes the registry take a blob over from another of its repositories,
-// if it does such things.
-func mount(ctx context.Context, store registry.WriteStore, to, from string, d ocispec.Descriptor) (bool, error) {
-	m, ok := store.(registry.Mounter)
-	if !ok || !mountable(to, from) {
-		return false, nil
+// mount makes the registry take a blob over from another of its repositories.
+// Where it will not, for whatever reason, the blob must be sent; refused says that
+// others need not be asked for.
+func (c *Client) mount(ctx context.Context, store registry.WriteStore, to, from string, d ocispec.Descriptor) (ok, refused bool, err error) {
+	m, can := store.(registry.Mounter)
+	if !can || !mountable(to, from) {
+		return false, true, nil
 	}
 	_, path, _ := strings.Cut(from, "/")
-	return m.Mount(ctx, d, path)
+	ok, err = m.Mount(ctx, d, path)
+	if err != nil && ctx.Err() != nil {
+		return false, false, err
+	}
+	if err != nil {
+		c.logger().Debug("blob is not mounted", "from", from, "digest", d.Digest, "error", err)
+	}
+	return ok, !ok && !temporary(err), nil
 }

@@ -61,7 +61,10 @@ func (t *tool) hint(status int, err error) string {
 	case t.verb == "pull" && errors.Is(err, fs.ErrExist):
 		return "pull to a directory that is absent or empty"
 	case isAny(err, modelsec.ErrNoSpace, syscall.ENOSPC):
-		return "make room, or choose a directory on another disk; what was fetched is kept, and the same command goes on"
+		if t.verb == "pull" {
+			return "make room, and the same command goes on with what it has; or pull to another disk"
+		}
+		return "make room on that disk, or choose another"
 	case status == statusRefused:
 		return "these are not the bytes that were published: fetch from another place, and tell whoever runs this one"
 	case status == statusRegistry:

@@ -204,6 +204,13 @@ func (x *Index) Digest(i int, k int64) []byte {
 	return x.digests[at : at+digestSize : at+digestSize]
 }
 
+// Digests are those of all segments of layer i, in order. The caller must not
+// change them.
+func (x *Index) Digests(i int) []byte {
+	at, n := x.first[i]*digestSize, x.geometry[i].Count()*digestSize
+	return x.digests[at : at+n : at+n]
+}
+
 // Ordinal counts segments over all layers: the number of segment k of layer i.
 func (x *Index) Ordinal(i int, k int64) int64 { return x.first[i] + k }
 
