@@ -28,10 +28,10 @@ type fetcher struct {
 	mu      sync.Mutex
 	changed *sync.Cond
 	queue   []job
-	runs    int // jobs that were taken and are not done
-	reading int // of these, how many are being read
-	streams int // that were started
-	width   int // streams that may read: fewer where a line breaks before a segment is through
+	runs    int           // jobs that were taken and are not done
+	reading map[*run]bool // those of them that are being read
+	streams int           // that were started
+	width   int           // streams that may read: fewer where a line breaks before a segment is through
 	pace    pace
 	moved   int64 // segments delivered
 	group   []arrival
@@ -55,7 +55,7 @@ func (t *content) fetch(outer context.Context, wanted [][]int64, deliver sink) e
 func (t *content) fetchNoting(outer context.Context, wanted [][]int64, note, deliver sink) error {
 	ctx, cancel := context.WithCancel(outer)
 	defer cancel()
-	f := &fetcher{content: t, note: note, deliver: deliver, cancel: cancel, width: maxStreams}
+	f := &fetcher{content: t, note: note, deliver: deliver, cancel: cancel, reading: make(map[*run]bool), width: maxStreams}
 	f.changed = sync.NewCond(&f.mu)
 	defer t.sources.enter(f)()
 	if f.queue = t.jobs(wanted); len(f.queue) == 0 {
@@ -122,21 +122,22 @@ func (f *fetcher) next(ctx context.Context) (*run, bool) {
 		if f.err != nil || len(f.queue) == 0 && f.runs == 0 {
 			return nil, false
 		}
-		if len(f.queue) > 0 && f.reading < f.width {
+		if len(f.queue) > 0 && len(f.reading) < f.width {
 			j := f.queue[0]
 			src, whole, ok := f.sources.pick(f.ranged(j))
 			if ok {
 				f.queue = f.queue[1:]
 				f.runs++
-				f.reading++
 				if whole {
 					j = f.absorb(j)
 				}
 				j.source, j.whole = src, whole
-				return &run{job: j}, true
+				r := &run{job: j}
+				f.reading[r] = true
+				return r, true
 			}
 		}
-		if !f.work(ctx, f.reading == 0) {
+		if !f.work(ctx, len(f.reading) == 0) {
 			f.changed.Wait()
 		}
 	}
@@ -174,7 +175,8 @@ func (f *fetcher) read(ctx context.Context, r *run) (left []int64, err error) {
 		first, last = 0, g.Count()-1
 	}
 	var line pace
-	asked := time.Now()
+	r.line.begin()
+	defer r.line.end()
 	body, err := r.source.Fetch(ctx, f.layers[r.layer], offset, length)
 	if err != nil {
 		return wanted, f.from(r.job, f.layerError(r.layer, err))
@@ -187,20 +189,20 @@ func (f *fetcher) read(ctx context.Context, r *run) (left []int64, err error) {
 			return wanted, f.from(r.job, err)
 		}
 	}
-	line.waited = time.Since(asked)
+	line.waited = r.line.end()
 	for k := first; k <= last && len(wanted) > 0; k++ {
 		b, err := f.buffer(ctx)
 		if err != nil {
 			return wanted, err
 		}
 		_, n := g.Stored(k)
-		asked = time.Now()
+		r.line.begin()
 		if _, err := io.ReadFull(body, b[:n]); err != nil {
 			// What came before the line broke is good.
 			f.discard(b)
 			return wanted, f.from(r.job, f.segmentError(r.layer, k, err))
 		}
-		line.waited += time.Since(asked)
+		line.waited += r.line.end()
 		line.bytes += n
 		if wanted[0] != k {
 			f.discard(b)

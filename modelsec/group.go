@@ -87,7 +87,7 @@ func (f *fetcher) work(ctx context.Context, rest bool) bool {
 }
 
 // gather hashes and delivers what has waited for maxGather, whatever the lines of
-// the streams do meanwhile, until the fetch has ended.
+// the streams do meanwhile, and looks at these, until the fetch has ended.
 func (f *fetcher) gather(ctx context.Context, ended <-chan struct{}) {
 	t := time.NewTicker(maxGather)
 	defer t.Stop()
@@ -99,6 +99,7 @@ func (f *fetcher) gather(ctx context.Context, ended <-chan struct{}) {
 			f.mu.Lock()
 			for f.work(ctx, time.Since(f.since) > maxGather) {
 			}
+			f.stalled(ctx)
 			f.mu.Unlock()
 		}
 	}

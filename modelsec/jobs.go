@@ -30,6 +30,7 @@ type job struct {
 // read is judged, by whichever stream.
 type run struct {
 	job
+	line    wait    // for what is being read
 	ended   bool    // has been read
 	pending int     // segments that were read and not judged
 	left    []int64 // segments that were not delivered
@@ -92,7 +93,7 @@ func (f *fetcher) end(r *run, left []int64, err error) {
 	f.mu.Lock()
 	r.fail(left, err)
 	r.ended = true
-	f.reading--
+	delete(f.reading, r)
 	over := r.pending == 0
 	f.changed.Broadcast()
 	f.mu.Unlock()

@@ -5,6 +5,7 @@ package modelsec
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,6 +39,32 @@ func (p pace) slow(streams, cores int) bool {
 	return float64(p.bytes)*float64(streams) < corePace*float64(cores)*p.waited.Seconds()
 }
 
+// wait is how long a stream has waited for its line and nobody has counted yet. It
+// is safe for concurrent use.
+type wait struct{ since atomic.Int64 } // nanoseconds after epoch; 0: it does not wait
+
+// epoch is before every wait.
+var epoch = time.Now().Add(-time.Second)
+
+func (w *wait) begin() { w.since.Store(int64(time.Since(epoch))) }
+
+// end returns what was not counted before.
+func (w *wait) end() time.Duration {
+	if since := w.since.Swap(0); since != 0 {
+		return time.Since(epoch) - time.Duration(since)
+	}
+	return 0
+}
+
+// soFar counts what goes on.
+func (w *wait) soFar() time.Duration {
+	since, now := w.since.Load(), int64(time.Since(epoch))
+	if since == 0 || !w.since.CompareAndSwap(since, now) {
+		return 0
+	}
+	return time.Duration(now - since)
+}
+
 // firstStreams is how many there are before anything was read.
 func (f *fetcher) firstStreams() int {
 	count := 0
@@ -50,13 +77,23 @@ func (f *fetcher) firstStreams() int {
 	return cap(f.c.lanes) + 1
 }
 
-// start starts so many more streams, as far as there is work and memory for them.
-// It is called under the lock.
+// start starts so many more streams, as far as there is work and memory for them,
+// and none when the fetch has failed: the caller's stream may have ended, and who
+// waits for all others with it. It is called under the lock.
 func (f *fetcher) start(ctx context.Context, n int) {
-	for n = min(n, len(f.queue), maxStreams-f.streams); n > 0 && f.tryBorrow(f.forStream(), 1); n-- {
+	for n = min(n, len(f.queue), maxStreams-f.streams); n > 0 && f.err == nil && f.tryBorrow(f.forStream(), 1); n-- {
 		f.streams++
 		f.running.Go(func() { f.stream(ctx) })
 	}
+}
+
+// stalled looks at lines that bring nothing at all. It is called under the lock.
+func (f *fetcher) stalled(ctx context.Context) {
+	var line pace
+	for r := range f.reading {
+		line.waited += r.line.soFar()
+	}
+	f.widen(ctx, line)
 }
 
 // widen starts more streams where the lines are slow. It is called under the

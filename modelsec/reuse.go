@@ -52,7 +52,7 @@ func (o *PushOptions) checkReuse(target registry.Reference) error {
 func (u *uploader) openEarlier(ctx context.Context, ref string) error {
 	a, err := u.c.resolve(ctx, u.c.begin("push", ref))
 	if err != nil {
-		return fmt.Errorf("Reuse %s: %w", ref, err)
+		return fmt.Errorf("artifact to reuse, %s: %w", ref, err)
 	}
 	e := &earlier{artifact: a, layers: make(map[string]int)}
 	for i, l := range a.manifest.Layers {
