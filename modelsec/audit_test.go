@@ -139,8 +139,7 @@ func TestAuditCountsBytesOnce(t *testing.T) {
 	src := large()
 	push(t, p.client(memory), tagged, src, p.options(nil))
 	c, a := audited(p, memory)
-	var last modelsec.Progress
-	c.Hooks.Progress = func(progress modelsec.Progress) { last = progress }
+	last := lastProgress(c)
 	policy := p.policy()
 	policy.Rules[0].CompareLayerDigests = true
 	if _, err := c.Pull(t.Context(), tagged, filepath.Join(t.TempDir(), "model"), policy, nil); err != nil {

@@ -139,15 +139,12 @@ func (p *copier) blobs(ctx context.Context) error {
 
 // blob copies one blob. layer is its ordinal, or -1 for the config.
 func (p *copier) blob(ctx context.Context, d ocispec.Descriptor, layer int) error {
-	if ok, err := p.dst.Has(ctx, d); err != nil || ok {
-		if ok && layer >= 0 {
-			p.done.Add(d.Size)
-			p.found.Add(d.Size)
-		}
-		return err
+	there, err := p.dst.Has(ctx, d)
+	if err == nil && !there {
+		there, _, err = p.c.mount(ctx, p.dst, p.target.Name, p.ref.Name, d)
 	}
-	if ok, _, err := p.c.mount(ctx, p.dst, p.target.Name, p.ref.Name, d); err != nil || ok {
-		if ok && layer >= 0 {
+	if err != nil || there {
+		if there && layer >= 0 {
 			p.done.Add(d.Size)
 			p.found.Add(d.Size)
 		}

@@ -189,6 +189,13 @@ func serve(t testing.TB, s *ociserver.Server) (ref string) {
 	return strings.TrimPrefix(h.URL, "http://") + "/team/llama"
 }
 
+// lastProgress is what the next operations of c report last.
+func lastProgress(c *modelsec.Client) *modelsec.Progress {
+	last := new(modelsec.Progress)
+	c.Hooks.Progress = func(p modelsec.Progress) { *last = p }
+	return last
+}
+
 // remote opens repositories of the servers that tests start.
 func remote() *registry.Client {
 	return &registry.Client{

@@ -63,8 +63,7 @@ func TestPushGoesOnFromItsJournal(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {
 		c, p, ref, journal, src, server, _ := interruptedPush(t, encrypted)
 		before := server.Requests("PATCH upload") + server.Requests("POST upload")
-		var last modelsec.Progress
-		c.Hooks.Progress = func(p modelsec.Progress) { last = p }
+		last := lastProgress(c)
 		if _, err := c.Push(context.Background(), ref, src, pushOptions(p, journal, encrypted)); err != nil {
 			t.Fatal(err)
 		}

@@ -88,8 +88,8 @@ func (e *earlier) release() {
 
 // layer finds the layer of a path and size, and the digests of its segments,
 // where they are known.
-func (e *earlier) layer(path string, size int64) (d ocispec.Descriptor, segments []byte, ok bool) {
-	i, ok := e.layers[path]
+func (e *earlier) layer(name string, size int64) (d ocispec.Descriptor, segments []byte, ok bool) {
+	i, ok := e.layers[name]
 	if !ok || e.manifest.Layers[i].Size != size {
 		return d, nil, false
 	}
@@ -160,8 +160,8 @@ func (c *Client) mount(ctx context.Context, store registry.WriteStore, to, from 
 	if !can || !mountable(to, from) {
 		return false, true, nil
 	}
-	_, path, _ := strings.Cut(from, "/")
-	ok, err = m.Mount(ctx, d, path)
+	_, repository, _ := strings.Cut(from, "/")
+	ok, err = m.Mount(ctx, d, repository)
 	if err != nil && ctx.Err() != nil {
 		return false, false, err
 	}

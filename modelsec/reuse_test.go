@@ -54,8 +54,7 @@ func TestReusedLayersAreNotSentAgain(t *testing.T) {
 				push(t, c, host+"/team/llama:v3", large(), o)
 				plain := push(t, c, host+"/whole/llama:v1", src, o)
 
-				var last modelsec.Progress
-				c.Hooks.Progress = func(p modelsec.Progress) { last = p }
+				last := lastProgress(c)
 				before := l.received
 				o.Reuse, o.Sequence = host+"/"+test.reuse, 2
 				got := push(t, c, host+"/"+test.to, src, o)
@@ -93,8 +92,7 @@ func TestReuseReadsOnlyUpToTheChange(t *testing.T) {
 	src[name].Data[0] ^= 1
 	counting := &countingFS{FS: src, read: make(map[string]int64)}
 	o.Reuse = tagged
-	var last modelsec.Progress
-	c.Hooks.Progress = func(p modelsec.Progress) { last = p }
+	last := lastProgress(c)
 	push(t, c, tagged, counting, o)
 	if again := counting.read[name] - size; again == 0 || again > size/4 {
 		t.Errorf("%d of %d bytes were read twice of a file whose first byte changed", again, size)
@@ -129,8 +127,7 @@ func TestReuseBelievesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			memory := registry.NewMemory()
 			o, c := p.options(nil), p.client(memory)
-			var last modelsec.Progress
-			c.Hooks.Progress = func(p modelsec.Progress) { last = p }
+			last := lastProgress(c)
 			o.Name, o.Reuse = "team/llama", pinned(earlier(t, memory))
 			push(t, c, repository+":v4", src, o)
 			if size := int64(segment + 100); last.Done != 2*size || last.Found != size {
@@ -174,8 +171,7 @@ func TestReuseSendsWhatARegistryWillNotTakeOver(t *testing.T) {
 			o.Name = "team/llama"
 			want := push(t, c, host+"/team/llama:v3", src, o)
 			o.Reuse = host + "/team/llama:v3"
-			var last modelsec.Progress
-			c.Hooks.Progress = func(p modelsec.Progress) { last = p }
+			last := lastProgress(c)
 			if got := push(t, c, host+"/other/llama:v3", src, o); got.Digest != want.Digest {
 				t.Errorf("the artifact is %s, want %s", got.Digest, want.Digest)
 			}
@@ -201,8 +197,7 @@ func TestReuseOfPackedFilesTellsTheirDigests(t *testing.T) {
 	}
 	src, c, o := source(sizes), p.client(memory), p.options(nil)
 	push(t, c, tagged, src, o)
-	var last modelsec.Progress
-	c.Hooks.Progress = func(p modelsec.Progress) { last = p }
+	last := lastProgress(c)
 	o.Reuse = tagged
 	o.FileDigests = func(_ context.Context, files map[string]digest.Digest) error {
 		for name, f := range src {
@@ -233,8 +228,7 @@ func TestReuseNeedsNoMoreMemoryThanAPush(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				c := p.client(o)
 				c.MemoryLimit = 6*segment + 1<<10
-				var last modelsec.Progress
-				c.Hooks.Progress = func(p modelsec.Progress) { last = p }
+				last := lastProgress(c)
 				options := p.options(nil)
 				options.Reuse = tagged
 				push(t, c, repository+":v4", src, options)

@@ -49,7 +49,7 @@ func TestSegmentsOfASlowLineDoNotWaitForAGroup(t *testing.T) {
 // a time, and has up to sixteen where each is answered late. Of small ones it has
 // as many at once.
 func TestSlowLinesGetMoreStreams(t *testing.T) {
-	const layers, late = 48, 150 * time.Millisecond
+	const layers, late = 48, 600 * time.Millisecond
 	for name, size := range map[string]int{"Large": 35 * segment, "Small": segment} {
 		t.Run(name, func(t *testing.T) {
 			sizes := make(map[string]int)
@@ -67,8 +67,8 @@ func TestSlowLinesGetMoreStreams(t *testing.T) {
 				return &ociserver.Fault{Delay: late}
 			}
 			r.pull(t)
-			if n := most.Load(); n < 7 || n > 16 {
-				t.Errorf("there were %d requests at a time, want 7 to 16", n)
+			if n := most.Load(); n < 12 || n > 16 {
+				t.Errorf("there were %d requests at a time, want 12 to 16", n)
 			}
 		})
 	}
