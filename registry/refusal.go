@@ -98,8 +98,11 @@ func refusal(resp *http.Response) error {
 	}
 	if json.Unmarshal(body, &reply) == nil && len(reply.Errors) > 0 {
 		first := reply.Errors[0]
-		if first.Code == "UNSUPPORTED" {
+		switch first.Code {
+		case "UNSUPPORTED":
 			sentinel = ErrUnsupported
+		case "DIGEST_INVALID":
+			sentinel = errMisread
 		}
 		message = fmt.Errorf("registry says %q", clip(first.Code+": "+first.Message))
 	}
@@ -108,6 +111,9 @@ func refusal(resp *http.Response) error {
 	}
 	return fmt.Errorf("%w: %w", sentinel, message)
 }
+
+// errMisread: the registry read something else than was sent, or says so.
+var errMisread = errors.New("digest refused")
 
 // clip bounds a string of the other side; %q then takes care of control
 // characters.

@@ -86,25 +86,35 @@ func (r *remote) changeListing(ctx context.Context, subject digest.Digest, chang
 	return r.endpoint.listings.change(ctx, r.repository+"@"+subject.String(), change)
 }
 
-// putManifest stores b under a tag or its digest.
+// putManifest stores b under a tag or its digest. The digest is that of b, so a
+// registry that refuses it for another is asked again: docker-registry 2.8 says
+// so when a blob that b names is being pushed by somebody else.
 func (r *remote) putManifest(ctx context.Context, d ocispec.Descriptor, b []byte, reference string) (http.Header, error) {
 	r.written.Store(true)
-	resp, err := r.do(ctx, call{
-		method:   http.MethodPut,
-		url:      r.at("manifests", reference),
-		header:   http.Header{"Content-Type": {d.MediaType}},
-		body:     b,
-		scopes:   r.scopes(scopePush),
-		patience: commitTimeout,
-	})
-	if err != nil {
-		return nil, err
+	for attempt := 1; ; attempt++ {
+		resp, err := r.do(ctx, call{
+			method:   http.MethodPut,
+			url:      r.at("manifests", reference),
+			header:   http.Header{"Content-Type": {d.MediaType}},
+			body:     b,
+			scopes:   r.scopes(scopePush),
+			patience: commitTimeout,
+		})
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode == http.StatusCreated {
+			resp.Body.Close()
+			return resp.Header, checkStored(resp, d.Digest)
+		}
+		err = r.refused("put", reference, resp)
+		if attempt == maxAttempts || !errors.Is(err, errMisread) {
+			return nil, err
+		}
+		if backOff(ctx, attempt, 0) != nil {
+			return nil, err
+		}
 	}
-	if resp.StatusCode != http.StatusCreated {
-		return nil, r.refused("put", reference, resp)
-	}
-	resp.Body.Close()
-	return resp.Header, checkStored(resp, d.Digest)
 }
 
 // checkStored refuses a success that names another digest than ours.

@@ -132,6 +132,40 @@ func TestRetriesBrokenConnectionsBeforeTheFirstByte(t *testing.T) {
 	}
 }
 
+// docker-registry 2.8 refuses the digest of a manifest when a blob that it names
+// is being pushed by somebody else; what broke it on the way passes as well.
+func TestManifestRefusedForItsDigestIsSentAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		code           string
+		refusals, want int // requests that are refused, and all
+	}{
+		"passes":         {"DIGEST_INVALID", 2, 3},
+		"does not pass":  {"DIGEST_INVALID", 100, registry.MaxAttempts},
+		"another reason": {"MANIFEST_INVALID", 100, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				requests := 0
+				server := ociserver.New()
+				server.Fault = func(*http.Request) *ociserver.Fault {
+					if requests++; requests > c.refusals {
+						return nil
+					}
+					return &ociserver.Fault{Status: http.StatusBadRequest, Body: []byte(`{"errors":[{"code":"` + c.code + `"}]}`)}
+				}
+				_, err := within(t, server).PushManifest(t.Context(), ocispec.MediaTypeImageManifest, manifestOf(t, "refused", nil))
+				var e *registry.Error
+				if passes := c.refusals < c.want; passes != (err == nil) || !passes && (!errors.As(err, &e) || e.Status != http.StatusBadRequest) {
+					t.Errorf("got error %v", err)
+				}
+				if requests != c.want {
+					t.Errorf("%d requests, want %d", requests, c.want)
+				}
+			})
+		})
+	}
+}
+
 func TestDeadHostIsTemporaryAndBounded(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
