@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"sync/atomic"
 
 	godigest "github.com/opencontainers/go-digest"
 
@@ -19,11 +18,6 @@ import (
 	"github.com/modelsec/modelsec-go/internal/digest"
 	"github.com/modelsec/modelsec-go/internal/index"
 )
-
-// slotsPerPart is how many segments of one part are under way at a time, some
-// being read and sealed, some on their way to the registry, beside those that are
-// hashed together.
-const slotsPerPart = 6
 
 // part is one attempt to upload one layer.
 type part struct {
@@ -36,19 +30,12 @@ type part struct {
 	files    map[int]godigest.Digest // nil: not wanted
 	sent     int64                   // content bytes
 
-	group         int // segments that are hashed together
-	stored        int // bytes of a slot
+	group         int   // segments that are hashed together
+	stored        int   // bytes of a slot
+	surplus       int64 // slots that a narrow part gives up
+	borrowed      int64
 	free, ordered chan *slot
 	plain         chan struct{} // one for each segment that may be sealed at a time
-}
-
-// slot carries one segment through the stages of an upload.
-type slot struct {
-	memory []byte       // nil while it is free
-	stored []byte       // the segment, in memory
-	length int64        // of the content in it
-	ready  chan error   // one value: sealed, or not
-	users  atomic.Int32 // who still reads stored
 }
 
 // pass makes the blob of a layer and writes it to w: one goroutine reads the
@@ -74,11 +61,10 @@ func (u *uploader) pass(ctx context.Context, i int, w io.Writer, expected []byte
 		h := p.sealer.Header()
 		header, out.header = h[:], hex.EncodeToString(h[:])
 	}
-	repay, err := p.borrow(ctx, min(u.plan.segment, l.content))
-	if err != nil {
+	if err := p.borrow(ctx, min(u.plan.segment, l.content)); err != nil {
 		return nil, err
 	}
-	defer repay()
+	defer func() { p.c.budget.repay(p.borrowed) }()
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -87,6 +73,7 @@ func (u *uploader) pass(ctx context.Context, i int, w io.Writer, expected []byte
 		defer close(p.ordered)
 		read <- p.read(ctx, l.extents)
 	}()
+	var err error
 	out.digest, err = p.send(ctx, w, header, cancel)
 	// What reading failed of comes first, unless sending made it stop.
 	if readErr := <-read; readErr != nil && !(err != nil && errors.Is(readErr, context.Canceled)) {
@@ -99,51 +86,14 @@ func (u *uploader) pass(ctx context.Context, i int, w io.Writer, expected []byte
 	return out, nil
 }
 
-// borrow waits for the memory of a part, whose segments have the given size. If
-// it is free it takes that of a group to be hashed together, too. Where there are
-// many groups, and enough is left to the other parts, the next one gathers while
-// one is hashed.
-func (p *part) borrow(ctx context.Context, segment int64) (repay func(), err error) {
-	count := max(1, p.geometry.Count())
-	n, stored := min(slotsPerPart, count), segment
-	size := n * stored
-	sealing := min(n, int64(cap(p.c.lanes))+1)
-	if p.sealer != nil {
-		stored += encrypt.SegmentOverhead
-		size = n*stored + sealing*segment
-	}
-	if err := p.c.budget.borrow(ctx, size); err != nil {
-		return nil, err
-	}
-	p.group = 1
-	if w := p.blob.Width(); w > 1 && count >= 2*int64(w) && segment <= index.DefaultSegmentSize {
-		extra := int64(2*w - 1)
-		if count < 8*int64(w) || size+extra*stored > p.c.budget.limit/int64(min(len(p.plan.layers), pushParts)) {
-			extra = int64(w - 1)
-		}
-		if p.c.budget.tryBorrow(extra * stored) {
-			p.group, n, size = w, n+extra, size+extra*stored
-		}
-	}
-	p.stored = int(stored)
-	p.free, p.ordered = make(chan *slot, n), make(chan *slot, n)
-	for range n {
-		p.free <- &slot{ready: make(chan error, 1)}
-	}
-	p.plain = make(chan struct{}, sealing)
-	return func() { p.c.budget.repay(size) }, nil
-}
-
 // read fills slots from the source and has them sealed.
 func (p *part) read(ctx context.Context, extents []extent) error {
 	r := &contentReader{src: p.src, sources: p.plan.sources, extents: extents, digests: p.files}
 	defer r.Close()
 	for k := range p.geometry.Count() {
-		var s *slot
-		select {
-		case s = <-p.free:
-		case <-ctx.Done():
-			return ctx.Err()
+		s, err := p.slot(ctx)
+		if err != nil {
+			return err
 		}
 		s.memory = p.memory.Get(p.stored)
 		_, s.length = p.geometry.Range(k)
@@ -234,7 +184,8 @@ func (p *part) send(ctx context.Context, w io.Writer, header []byte, stop func()
 }
 
 // hashAll appends the slots to the blob, as many at a time as are hashed
-// together, and notes the digest of each. When that fails it stops the reading.
+// together, and notes the digest of each. When that fails it stops the reading. In
+// a narrow part nothing waits for a group, which it might never fill.
 func (p *part) hashAll(ctx context.Context, slots <-chan *slot, stop func()) (failed error) {
 	rest := p.digests
 	group := make([]*slot, 0, p.group)
@@ -254,12 +205,18 @@ func (p *part) hashAll(ctx context.Context, slots <-chan *slot, stop func()) (fa
 		}
 		return nil
 	}
+	narrow, full := p.narrow, p.group
 	for more := true; more; {
 		var s *slot
-		if s, more = <-slots; more {
+		select {
+		case s, more = <-slots:
+		case <-narrow:
+			narrow, full = nil, 1
+		}
+		if s != nil {
 			group = append(group, s)
 		}
-		if more && len(group) < p.group {
+		if more && len(group) < full {
 			continue
 		}
 		if failed == nil {
@@ -273,13 +230,4 @@ func (p *part) hashAll(ctx context.Context, slots <-chan *slot, stop func()) (fa
 		group = group[:0]
 	}
 	return failed
-}
-
-// leave frees a slot when its last user has left it.
-func (p *part) leave(s *slot) {
-	if s.users.Add(-1) == 0 {
-		p.memory.Put(s.memory)
-		s.memory = nil
-		p.free <- s
-	}
 }

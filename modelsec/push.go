@@ -21,14 +21,6 @@ import (
 	"github.com/modelsec/modelsec-go/registry"
 )
 
-// pushParts is how many layers are uploaded at a time. More do not help: the
-// cores are busy hashing, and each takes memory. Where all are small, most of
-// the time is spent waiting for replies.
-const (
-	pushParts  = 4
-	smallParts = 8
-)
-
 // PushOptions say what a push makes of the source. Nil pushes an unsigned
 // plain artifact.
 type PushOptions struct {
@@ -149,7 +141,8 @@ func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOpti
 		return ocispec.Descriptor{}, err
 	}
 
-	u := &uploader{operation: op, store: store, target: target, src: src, plan: p, fileDigests: o.FileDigests != nil}
+	u := &uploader{operation: op, store: store, target: target, src: src, plan: p, fileDigests: o.FileDigests != nil, narrow: make(chan struct{})}
+	u.pace = pushPace{cores: cap(c.lanes), segment: p.segment, parts: pushParts}
 	u.memory.Heap = p.total < fewSegments*p.segment
 	defer u.memory.Close()
 	if u.lanes, err = digest.NewLanes(digest.Auto); err != nil {
@@ -255,15 +248,17 @@ func (u *uploader) uploadAll(ctx context.Context) ([]*uploaded, error) {
 	}
 	defer u.watch(total)()
 	layers := make([]*uploaded, len(u.plan.layers))
-	err := parallel(ctx, len(layers), u.width(), func(part context.Context, i int) (err error) {
+	u.crew = newCrew(ctx, len(layers), func(part context.Context, i int) (err error) {
 		layers[i], err = u.upload(part, ctx, i)
 		return err
 	})
+	u.crew.resize(u.width())
+	err := u.crew.wait()
 	// K46: what others learned of the lanes since is about these digests too.
 	return layers, join(err, u.lanes.Err())
 }
 
-// width is how many layers are uploaded at a time.
+// width is how many layers are uploaded at a time, to begin with.
 func (u *uploader) width() int {
 	for i := range u.plan.layers {
 		if !u.small(i) {

@@ -46,7 +46,7 @@ func main() {
 	o := options{size: 2 << 30}
 	flag.Var(&o.size, "size", "bytes of a model, as in 256MiB")
 	flag.IntVar(&o.rounds, "rounds", 5, "how often every contender runs")
-	flag.StringVar(&o.scenarios, "scenarios", "one,four,many,capped", "what to move")
+	flag.StringVar(&o.scenarios, "scenarios", "one,four,many,capped,shards", "what to move")
 	flag.StringVar(&o.verbs, "verbs", "pull,push", "which way")
 	flag.StringVar(&o.contenders, "contenders", "", "only contenders whose name contains one of these; empty: all there are")
 	flag.StringVar(&o.work, "work", defaultWork(), "directory in memory for sources, registry and results")

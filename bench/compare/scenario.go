@@ -30,6 +30,7 @@ func scenarios(total int64) []scenario {
 		{name: "four", files: 4, size: total / 4},
 		{name: "many", files: 300, size: total / 8192},
 		{name: "capped", files: 1, size: total, limit: 90},
+		{name: "shards", files: 16, size: total / 16, limit: 90},
 	}
 }
 
