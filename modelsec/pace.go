@@ -34,9 +34,10 @@ type pace struct {
 	waited time.Duration
 }
 
-// slow reports whether so many streams bring less than so many cores can take.
-func (p pace) slow(streams, cores int) bool {
-	return float64(p.bytes)*float64(streams) < corePace*float64(cores)*p.waited.Seconds()
+// slow reports whether so many streams move less than so many cores could, each of
+// which has the pace core, in bytes a second.
+func (p pace) slow(streams, cores int, core float64) bool {
+	return float64(p.bytes)*float64(streams) < core*float64(cores)*p.waited.Seconds()
 }
 
 // wait is how long a stream has waited for its line and nobody has counted yet. It
@@ -104,7 +105,7 @@ func (f *fetcher) widen(ctx context.Context, line pace) {
 	if f.pace.bytes < paceBytes && f.pace.waited < paceWaited {
 		return
 	}
-	if f.pace.slow(f.streams, cap(f.c.lanes)) {
+	if f.pace.slow(f.streams, cap(f.c.lanes), corePace) {
 		f.start(ctx, f.streams)
 		f.pace = pace{}
 	}

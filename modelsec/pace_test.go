@@ -26,7 +26,7 @@ func TestMoreStreamsOnlyWhereLinesAreSlow(t *testing.T) {
 		{0, 16, 2, true},
 	} {
 		p := pace{bytes: test.rate / 10, waited: 100 * time.Millisecond}
-		if got := p.slow(test.streams, test.cores); got != test.slow {
+		if got := p.slow(test.streams, test.cores, corePace); got != test.slow {
 			t.Errorf("%d streams of %d bytes/s and %d cores: slow = %t", test.streams, test.rate, test.cores, got)
 		}
 	}

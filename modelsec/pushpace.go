@@ -23,8 +23,12 @@ const (
 	// need less memory than pushParts that hash in groups.
 	mostParts = 12
 
-	// A look is at so many segments of each upload, a few of which the buffers of
-	// its connection take before any has moved, or at what was sent for so long.
+	// sendPace is what a core can read, seal, hash and send in bytes a second, about.
+	sendPace = 256 << 20
+
+	// A look is at so many segments of each upload, or at what was sent for so long.
+	// As many are not looked at before: some of them only fill the buffers of new
+	// connections.
 	lookSegments = 16
 	lookTime     = 10 * time.Second
 )
@@ -41,6 +45,7 @@ type pushPace struct {
 	parts int     // that there may be
 	fewer int     // that there were before; 0: these are not on trial
 	rate  float64 // bytes a second that they sent
+	looks bool    // at what is sent now
 	ended bool    // nothing is to be found out any more
 }
 
@@ -61,10 +66,14 @@ func (p *pushPace) sent(line pace, now time.Time) (parts int, changed bool) {
 	}
 	seen, rate := p.line, float64(p.line.bytes)/took.Seconds()
 	p.line, p.since = pace{}, now
+	if p.looks = !p.looks; p.looks {
+		return parts, false
+	}
+	slow := seen.slow(parts, p.cores, sendPace)
 	switch {
-	case p.fewer > 0 && rate < p.worth():
+	case p.fewer > 0 && (rate < p.rate || slow && rate < p.worth()):
 		p.parts, p.ended = p.fewer, true
-	case !seen.slow(parts, p.cores):
+	case !slow:
 		p.fewer = 0
 	case parts == mostParts:
 		p.ended = true
