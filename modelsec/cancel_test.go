@@ -48,7 +48,7 @@ func TestPullEndsWithItsContext(t *testing.T) {
 					}
 					break
 				}
-				if took := time.Since(*cancelled.Load()); took > time.Second {
+				if took := time.Since(*cancelled.Load()); took > 10*time.Second {
 					t.Errorf("stage %d: returned %v after it was cancelled", stage, took)
 				}
 				refused(t, err, context.Canceled)
@@ -71,7 +71,7 @@ func TestPullEndsWithItsContext(t *testing.T) {
 			at = time.Now()
 			_, err := r.p.client(remote()).Pull(ctx, r.ref, filepath.Join(base, "model"), r.p.policy(), nil)
 			refused(t, err, context.Canceled)
-			if took := time.Since(at); took > 5*time.Second {
+			if took := time.Since(at); took > 20*time.Second {
 				t.Errorf("returned after %v", took)
 			}
 			nothingIn(t, base)

@@ -106,6 +106,7 @@ type copier struct {
 	dst     registry.WriteStore
 	target  registry.Reference
 	content *content // nil where there is no index
+	pace    pushPace
 }
 
 // blobs copies config and layers, each once.
@@ -129,12 +130,24 @@ func (p *copier) blobs(ctx context.Context) error {
 		}
 	}
 	defer p.watch(total)()
-	if err := p.blob(ctx, p.manifest.Config, -1); err != nil {
-		return err
-	}
-	return parallel(ctx, len(ordinals), pushParts, func(ctx context.Context, i int) error {
-		return p.blob(ctx, p.manifest.Layers[ordinals[i]], ordinals[i])
+	work := newCrew(ctx, 1+len(ordinals), func(ctx context.Context, i int) error {
+		if i == 0 {
+			return p.blob(ctx, p.manifest.Config, -1)
+		}
+		layer := ordinals[i-1]
+		return p.blob(ctx, p.manifest.Layers[layer], layer)
 	})
+	p.pace = pushPace{crew: work, cores: cap(p.c.lanes), segment: p.piece(), parts: pushParts, narrow: func() {}}
+	work.resize(pushParts)
+	return work.wait()
+}
+
+// piece is how many bytes of a blob are in memory at a time.
+func (p *copier) piece() int64 {
+	if p.content != nil {
+		return p.content.maxStored()
+	}
+	return 1 << 20
 }
 
 // blob copies one blob. layer is its ordinal, or -1 for the config.
@@ -150,11 +163,7 @@ func (p *copier) blob(ctx context.Context, d ocispec.Descriptor, layer int) erro
 		}
 		return err
 	}
-	const buffer = 1 << 20
-	size := int64(buffer)
-	if p.content != nil {
-		size = p.content.maxStored()
-	}
+	size := p.piece()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// A push too has its writer before its memory, and its memory before a
@@ -168,15 +177,16 @@ func (p *copier) blob(ctx context.Context, d ocispec.Descriptor, layer int) erro
 		return err
 	}
 	defer p.c.budget.repay(size)
-	in := openBlob(ctx, p.store, d)
-	defer in.Close()
+	body := openBlob(ctx, p.store, d)
+	defer body.Close()
+	line := &pacer{pace: &p.pace, out: w, in: body}
 	h := digest.New()
-	out := io.MultiWriter(h, w)
+	out := io.MultiWriter(h, line)
 	buf := make([]byte, size)
 	if p.content != nil && layer >= 0 && layer < len(p.content.layers) {
-		err = p.segments(out, in, layer, buf)
+		err = p.segments(out, line, layer, buf)
 	} else {
-		_, err = io.CopyBuffer(struct{ io.Writer }{out}, in, buf)
+		_, err = io.CopyBuffer(struct{ io.Writer }{out}, line, buf)
 	}
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync"
 	"time"
 
 	godigest "github.com/opencontainers/go-digest"
@@ -142,7 +143,6 @@ func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOpti
 	}
 
 	u := &uploader{operation: op, store: store, target: target, src: src, plan: p, fileDigests: o.FileDigests != nil, narrow: make(chan struct{})}
-	u.pace = pushPace{cores: cap(c.lanes), segment: p.segment, parts: pushParts}
 	u.memory.Heap = p.total < fewSegments*p.segment
 	defer u.memory.Close()
 	if u.lanes, err = digest.NewLanes(digest.Auto); err != nil {
@@ -248,12 +248,15 @@ func (u *uploader) uploadAll(ctx context.Context) ([]*uploaded, error) {
 	}
 	defer u.watch(total)()
 	layers := make([]*uploaded, len(u.plan.layers))
-	u.crew = newCrew(ctx, len(layers), func(part context.Context, i int) (err error) {
+	work := newCrew(ctx, len(layers), func(part context.Context, i int) (err error) {
 		layers[i], err = u.upload(part, ctx, i)
 		return err
 	})
-	u.crew.resize(u.width())
-	err := u.crew.wait()
+	// There is memory for more layers when none is hashed in groups. Nor is that
+	// needed where the lines are slow.
+	u.pace = pushPace{crew: work, cores: cap(u.c.lanes), segment: u.plan.segment, parts: pushParts, narrow: sync.OnceFunc(func() { close(u.narrow) })}
+	work.resize(u.width())
+	err := work.wait()
 	// K46: what others learned of the lanes since is about these digests too.
 	return layers, join(err, u.lanes.Err())
 }

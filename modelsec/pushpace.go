@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A push begins with pushParts layers at a time: where the lines are fast, the
+// A push or copy begins with pushParts layers at a time: where the lines are fast, the
 // cores are busy hashing. Where they are slow there are twice as many after a look,
 // up to mostParts, as long as that brings more to the registry. Lines that share
 // one bottleneck get their pushParts back, since a push that is killed has sent for
@@ -33,11 +33,13 @@ const (
 	lookTime     = 10 * time.Second
 )
 
-// pushPace finds out how many layers to upload at a time. It is safe for
-// concurrent use.
+// pushPace finds out how many layers to upload at a time, and has as many uploaded.
+// It is safe for concurrent use.
 type pushPace struct {
+	crew    *crew
 	cores   int
-	segment int64 // bytes
+	segment int64  // bytes
+	narrow  func() // called before there are more than at first
 
 	mu    sync.Mutex
 	line  pace
@@ -90,30 +92,41 @@ func (p *pushPace) worth() float64 {
 	return p.rate * (1 + float64(p.parts-p.fewer)/float64(p.fewer)/3)
 }
 
-// pacer is the line of one upload.
-type pacer struct {
-	*uploader
-	line io.Writer
+// note is sent for an upload under way, as long as others wait.
+func (p *pushPace) note(line pace, now time.Time) {
+	if p.crew.left() == 0 {
+		return
+	}
+	parts, changed := p.sent(line, now)
+	if !changed {
+		return
+	}
+	if parts > pushParts {
+		p.narrow()
+	}
+	p.crew.resize(parts)
 }
 
-func (p pacer) Write(b []byte) (int, error) {
+// pacer is the line of one upload, and of a copy the one that it comes over.
+type pacer struct {
+	pace   *pushPace
+	out    io.Writer
+	in     io.Reader     // nil: none
+	waited time.Duration // for in, since the last Write
+}
+
+func (p *pacer) Read(b []byte) (int, error) {
 	start := time.Now()
-	n, err := p.line.Write(b)
-	if p.crew.left() > 0 {
-		now := time.Now()
-		if parts, changed := p.pace.sent(pace{int64(n), now.Sub(start)}, now); changed {
-			p.widen(parts)
-		}
-	}
+	n, err := p.in.Read(b)
+	p.waited += time.Since(start)
 	return n, err
 }
 
-// widen makes it so many parts at a time. There is memory for more when none
-// hashes in groups; they are not in need of that any more.
-func (u *uploader) widen(parts int) {
-	u.c.logger().Debug("layers to be sent at a time", "count", parts)
-	if parts > pushParts {
-		u.narrowOnce.Do(func() { close(u.narrow) })
-	}
-	u.crew.resize(parts)
+func (p *pacer) Write(b []byte) (int, error) {
+	start := time.Now()
+	n, err := p.out.Write(b)
+	now := time.Now()
+	p.pace.note(pace{int64(n), now.Sub(start) + p.waited}, now)
+	p.waited = 0
+	return n, err
 }

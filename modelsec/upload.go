@@ -43,10 +43,8 @@ type uploader struct {
 	blobs   sync.Pool // of *smallBlob
 	memory  pages.Pool
 
-	crew       *crew // who uploads layers
-	pace       pushPace
-	narrow     chan struct{} // closed when parts must do with little memory
-	narrowOnce sync.Once
+	pace   pushPace
+	narrow chan struct{} // closed when parts must do with little memory
 
 	fileDigests bool // somebody asked for them
 }
@@ -119,7 +117,7 @@ func (u *uploader) stream(ctx, settled context.Context, i int, size int64) (*upl
 		return nil, err
 	}
 	defer w.Close()
-	out, err := u.pass(ctx, i, pacer{u, w}, nil)
+	out, err := u.pass(ctx, i, &pacer{pace: &u.pace, out: w}, nil)
 	if err != nil {
 		return nil, err
 	}
