@@ -6,6 +6,7 @@ package registry
 import (
 	"errors"
 	"net/netip"
+	"slices"
 )
 
 // ParseManifestForTest and ParseIndexForTest are the readers of what others
@@ -58,3 +59,6 @@ func NewFeed() Feed           { return Feed{newFeed()} }
 func (f Feed) Finish()        { f.finish() }
 func (f Feed) End(err error)  { f.end(err) }
 func (f Feed) Complete() bool { return f.sent() }
+
+// DeleteScope is what all stores share that ask for leave to delete.
+func DeleteScope() []string { return slices.Clone(scopeDelete) }

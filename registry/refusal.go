@@ -98,10 +98,10 @@ func refusal(resp *http.Response) error {
 	}
 	if json.Unmarshal(body, &reply) == nil && len(reply.Errors) > 0 {
 		first := reply.Errors[0]
-		switch first.Code {
-		case "UNSUPPORTED":
+		switch {
+		case first.Code == "UNSUPPORTED":
 			sentinel = ErrUnsupported
-		case "DIGEST_INVALID":
+		case first.Code == "DIGEST_INVALID" && resp.StatusCode == http.StatusBadRequest:
 			sentinel = errMisread
 		}
 		message = fmt.Errorf("registry says %q", clip(first.Code+": "+first.Message))

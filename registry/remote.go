@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -47,8 +48,9 @@ var (
 	scopeDelete = []string{auth.ActionPull, auth.ActionPush, auth.ActionDelete}
 )
 
+// scopes is the access to ask for. ScopeRepository sorts what it is given.
 func (r *remote) scopes(actions []string) []string {
-	return []string{auth.ScopeRepository(r.repository, actions...)}
+	return []string{auth.ScopeRepository(r.repository, slices.Clone(actions)...)}
 }
 
 // at is the address of something in the repository.

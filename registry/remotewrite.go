@@ -111,7 +111,7 @@ func (r *remote) putManifest(ctx context.Context, d ocispec.Descriptor, b []byte
 		if attempt == maxAttempts || !errors.Is(err, errMisread) {
 			return nil, err
 		}
-		if backOff(ctx, attempt, 0) != nil {
+		if err := backOff(ctx, attempt, 0); err != nil {
 			return nil, err
 		}
 	}

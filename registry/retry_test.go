@@ -166,6 +166,21 @@ func TestManifestRefusedForItsDigestIsSentAgain(t *testing.T) {
 	}
 }
 
+func TestManifestIsNotSentAgainAfterTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		server := ociserver.New()
+		server.Fault = func(*http.Request) *ociserver.Fault {
+			time.AfterFunc(time.Millisecond, cancel)
+			return &ociserver.Fault{Status: http.StatusBadRequest, Body: []byte(`{"errors":[{"code":"DIGEST_INVALID"}]}`)}
+		}
+		_, err := within(t, server).PushManifest(ctx, ocispec.MediaTypeImageManifest, manifestOf(t, "refused", nil))
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got error %v, want Canceled", err)
+		}
+	})
+}
+
 func TestDeadHostIsTemporaryAndBounded(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -241,6 +241,18 @@ func TestMountTakesBlobsOfTheSameHost(t *testing.T) {
 	}
 }
 
+// Two stores that delete at the same time must not write to what they share.
+func TestDeleteSharesTheActionsOfItsScope(t *testing.T) {
+	want := []string{"pull", "push", "delete"}
+	s := remote(t, ociserver.New())
+	if err := s.Delete(t.Context(), pushBlob(t, s, pattern(10))); err != nil {
+		t.Fatal(err)
+	}
+	if got := registry.DeleteScope(); !slices.Equal(got, want) {
+		t.Errorf("the actions are %q, want %q", got, want)
+	}
+}
+
 func TestDeleteWhereItIsDisabled(t *testing.T) {
 	server := ociserver.New()
 	server.NoDelete = true
