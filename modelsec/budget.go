@@ -82,6 +82,13 @@ func (b *budget) lendable() int64 {
 	return b.limit - b.held
 }
 
+// buffers is the most that buffers may have together while so much is held.
+func (b *budget) buffers() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.limit - max(b.held, b.limit/4)
+}
+
 // tryBorrow takes n bytes of buffers if they are free now.
 func (b *budget) tryBorrow(n int64) bool {
 	b.mu.Lock()

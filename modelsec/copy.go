@@ -106,7 +106,7 @@ type copier struct {
 	dst     registry.WriteStore
 	target  registry.Reference
 	content *content // nil where there is no index
-	pace    pushPace
+	pace    *pushPace
 }
 
 // blobs copies config and layers, each once.
@@ -130,14 +130,20 @@ func (p *copier) blobs(ctx context.Context) error {
 		}
 	}
 	defer p.watch(total)()
-	work := newCrew(ctx, 1+len(ordinals), func(ctx context.Context, i int) error {
-		if i == 0 {
-			return p.blob(ctx, p.manifest.Config, -1)
+	if !seen[p.manifest.Config.Digest] {
+		ordinals = append(ordinals, configOrdinal)
+	}
+	work := newCrew(ctx, len(ordinals), func(ctx context.Context, i int) error {
+		if ordinals[i] == configOrdinal {
+			return p.blob(ctx, p.manifest.Config, configOrdinal)
 		}
-		layer := ordinals[i-1]
-		return p.blob(ctx, p.manifest.Layers[layer], layer)
+		return p.blob(ctx, p.manifest.Layers[ordinals[i]], ordinals[i])
 	})
-	p.pace = pushPace{crew: work, cores: cap(p.c.lanes), segment: p.piece(), parts: pushParts, narrow: func() {}}
+	most := int(p.c.budget.buffers() / p.piece())
+	if mountable(p.target.Name, p.ref.Name) {
+		most = pushParts // of one registry, whose connections have to do for both sides
+	}
+	p.pace = newPushPace(work, cap(p.c.lanes), p.piece(), pushParts, most)
 	work.resize(pushParts)
 	return work.wait()
 }
@@ -150,7 +156,10 @@ func (p *copier) piece() int64 {
 	return 1 << 20
 }
 
-// blob copies one blob. layer is its ordinal, or -1 for the config.
+// configOrdinal stands for the config where others are ordinals of layers.
+const configOrdinal = -1
+
+// blob copies one blob. layer is its ordinal.
 func (p *copier) blob(ctx context.Context, d ocispec.Descriptor, layer int) error {
 	there, err := p.dst.Has(ctx, d)
 	if err == nil && !there {
@@ -179,7 +188,7 @@ func (p *copier) blob(ctx context.Context, d ocispec.Descriptor, layer int) erro
 	defer p.c.budget.repay(size)
 	body := openBlob(ctx, p.store, d)
 	defer body.Close()
-	line := &pacer{pace: &p.pace, out: w, in: body}
+	line := &pacer{pace: p.pace, out: w, in: body}
 	h := digest.New()
 	out := io.MultiWriter(h, line)
 	buf := make([]byte, size)

@@ -16,7 +16,7 @@ func parallel(ctx context.Context, n, width int, f func(ctx context.Context, i i
 	return c.wait()
 }
 
-// crew is parallel for who learns on the way how many to call at a time.
+// crew is what parallel runs, with a width that can change meanwhile.
 type crew struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -37,7 +37,8 @@ func newCrew(ctx context.Context, n int, f func(ctx context.Context, i int) erro
 }
 
 // resize makes it at most width at a time. Calls that are under way are not
-// ended. But for the first time, only they may resize their crew.
+// ended. But for the first time it is called by these alone, since wait returns
+// when there are none.
 func (c *crew) resize(width int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

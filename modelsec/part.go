@@ -30,9 +30,10 @@ type part struct {
 	files    map[int]godigest.Digest // nil: not wanted
 	sent     int64                   // content bytes
 
-	group         int   // segments that are hashed together
-	stored        int   // bytes of a slot
-	surplus       int64 // slots that a narrow part gives up
+	group         int             // segments that are hashed together
+	stored        int             // bytes of a slot
+	narrow        <-chan struct{} // closed when this part must do with little memory
+	surplus       int64           // slots that it then gives up
 	borrowed      int64
 	free, ordered chan *slot
 	plain         chan struct{} // one for each segment that may be sealed at a time

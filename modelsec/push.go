@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-	"sync"
 	"time"
 
 	godigest "github.com/opencontainers/go-digest"
@@ -142,7 +141,7 @@ func (c *Client) push(ctx context.Context, op *operation, src fs.FS, o *PushOpti
 		return ocispec.Descriptor{}, err
 	}
 
-	u := &uploader{operation: op, store: store, target: target, src: src, plan: p, fileDigests: o.FileDigests != nil, narrow: make(chan struct{})}
+	u := &uploader{operation: op, store: store, target: target, src: src, plan: p, fileDigests: o.FileDigests != nil}
 	u.memory.Heap = p.total < fewSegments*p.segment
 	defer u.memory.Close()
 	if u.lanes, err = digest.NewLanes(digest.Auto); err != nil {
@@ -252,10 +251,9 @@ func (u *uploader) uploadAll(ctx context.Context) ([]*uploaded, error) {
 		layers[i], err = u.upload(part, ctx, i)
 		return err
 	})
-	// There is memory for more layers when none is hashed in groups. Nor is that
-	// needed where the lines are slow.
-	u.pace = pushPace{crew: work, cores: cap(u.c.lanes), segment: u.plan.segment, parts: pushParts, narrow: sync.OnceFunc(func() { close(u.narrow) })}
-	work.resize(u.width())
+	first := u.width()
+	u.pace = newPushPace(work, cap(u.c.lanes), u.plan.segment, first, u.room())
+	work.resize(first)
 	err := work.wait()
 	// K46: what others learned of the lanes since is about these digests too.
 	return layers, join(err, u.lanes.Err())

@@ -30,9 +30,8 @@ func TestMoreUploadsOnlyWhereTheySendMore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			const piece = 1 << 20
-			p := &pushPace{cores: 2, segment: 1 << 20, parts: pushParts}
+			p := newPushPace(nil, 2, 1<<20, pushParts, mostParts)
 			parts, most, free := pushParts, 0, pushParts*test.buffered
-			now := time.Now()
 			for range 5000 {
 				took := time.Millisecond
 				if free == 0 {
@@ -40,9 +39,10 @@ func TestMoreUploadsOnlyWhereTheySendMore(t *testing.T) {
 				} else {
 					free--
 				}
-				now = now.Add(took / time.Duration(parts)) // each sends one while all do
+				p.busy += took / time.Duration(parts) // each sends one while all do
 				before := parts
-				parts, _ = p.sent(pace{piece, took}, now)
+				p.judge(pace{piece, took})
+				parts = p.parts
 				free += max(0, parts-before) * test.buffered
 				most = max(most, parts)
 			}

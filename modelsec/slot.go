@@ -31,12 +31,25 @@ type slot struct {
 	users  atomic.Int32 // who still reads stored
 }
 
+// room is how many parts there is memory for, the first pushParts of which have
+// begun with all that they seal at a time.
+func (u *uploader) room() int {
+	first, each := int64(narrowSlots), int64(narrowSlots)
+	if u.encrypted() {
+		first += min(slotsPerPart, int64(cap(u.c.lanes)+1))
+		each++
+	}
+	segments := u.c.budget.buffers() / (u.plan.segment + encrypt.SegmentOverhead)
+	return pushParts + int((segments-pushParts*first)/each)
+}
+
 // borrow waits for the memory of a part, whose segments have the given size. If
 // it is free it takes that of a group to be hashed together, too. Where there are
 // many groups, and enough is left to the other parts, the next one gathers while
 // one is hashed.
 func (p *part) borrow(ctx context.Context, segment int64) error {
 	count := max(1, p.geometry.Count())
+	p.narrow = p.pace.narrowed()
 	narrow := p.isNarrow()
 	n, sealing := int64(slotsPerPart), int64(cap(p.c.lanes)+1)
 	if narrow {

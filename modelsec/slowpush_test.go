@@ -20,7 +20,7 @@ import (
 	"github.com/modelsec/modelsec-go/registry"
 )
 
-// pipes are connections without buffers, in the time of a synctest bubble.
+// pipes are connections without buffers, also in a synctest bubble.
 type pipes chan net.Conn
 
 func (p pipes) Accept() (net.Conn, error) {
@@ -134,5 +134,35 @@ func TestLayersGetMoreConnectionsWhereEachIsSlow(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestPushThatGrowsEndsWithItsContext cancels while the first layers give up memory
+// to others.
+func TestPushThatGrowsEndsWithItsContext(t *testing.T) {
+	sizes := make(map[string]int)
+	for i := range 16 {
+		sizes[fmt.Sprintf("model-%02d.safetensors", i)] = 100*segment + i
+	}
+	src := source(sizes)
+	p := newParty(t)
+	for name, options := range p.profiles() {
+		t.Run(name, func(t *testing.T) {
+			server := &slowUploads{Handler: ociserver.New(), host: "example.com"}
+			c := &modelsec.Client{Registry: within(t, server), MemoryLimit: 6 << 20}
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				for server.begun.Load() < 5 && ctx.Err() == nil {
+					time.Sleep(time.Millisecond)
+				}
+				cancel()
+			}()
+			_, err := c.Push(ctx, "example.com/team/slow:v3", src, options())
+			cancel()
+			refused(t, err, context.Canceled)
+			if held, lent := c.Held(); held != 0 || lent != 0 {
+				t.Errorf("%d and %d bytes of the budget were not returned", held, lent)
+			}
+		})
 	}
 }

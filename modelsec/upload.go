@@ -42,9 +42,7 @@ type uploader struct {
 	earlier *earlier  // nil: nothing is shared with it
 	blobs   sync.Pool // of *smallBlob
 	memory  pages.Pool
-
-	pace   pushPace
-	narrow chan struct{} // closed when parts must do with little memory
+	pace    *pushPace
 
 	fileDigests bool // somebody asked for them
 }
@@ -117,7 +115,7 @@ func (u *uploader) stream(ctx, settled context.Context, i int, size int64) (*upl
 		return nil, err
 	}
 	defer w.Close()
-	out, err := u.pass(ctx, i, &pacer{pace: &u.pace, out: w}, nil)
+	out, err := u.pass(ctx, i, &pacer{pace: u.pace, out: w}, nil)
 	if err != nil {
 		return nil, err
 	}
