@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/modelsec/modelsec-go/internal/ociserver"
@@ -25,34 +26,8 @@ func TestPullEndsWithItsContext(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			memory := registry.NewMemory()
 			push(t, p.client(memory), tagged, large(), options())
-			for stage := int64(1); ; stage++ {
-				ctx, cancel := context.WithCancel(t.Context())
-				var seen atomic.Int64
-				var cancelled atomic.Pointer[time.Time]
-				blocking := &evil{Opener: memory, before: func(ctx context.Context, op, _ string) error {
-					if seen.Add(1) != stage {
-						return nil
-					}
-					now := time.Now()
-					cancelled.Store(&now)
-					cancel()
-					<-ctx.Done()
-					return ctx.Err()
-				}}
-				base := t.TempDir()
-				_, err := p.client(blocking).Pull(ctx, tagged, filepath.Join(base, "model"), p.policy(), nil)
-				cancel()
-				if cancelled.Load() == nil {
-					if err != nil {
-						t.Error(err)
-					}
-					break
-				}
-				if took := time.Since(*cancelled.Load()); took > 10*time.Second {
-					t.Errorf("stage %d: returned %v after it was cancelled", stage, took)
-				}
-				refused(t, err, context.Canceled)
-				absent(t, filepath.Join(base, "model"))
+			for stage, more := int64(1), true; more; stage++ {
+				synctest.Test(t, func(t *testing.T) { more = pullCancelledAt(t, p, memory, stage) })
 			}
 		})
 	}
@@ -119,4 +94,38 @@ func TestOneClientServesManyPulls(t *testing.T) {
 			t.Errorf("%d entries are left", len(entries))
 		}
 	})
+}
+
+// pullCancelledAt cancels at one operation on the registry, and reports whether
+// there were as many. Nothing is waited for after that: in a synctest bubble time
+// stands still.
+func pullCancelledAt(t *testing.T, p *party, memory registry.Opener, stage int64) bool {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var seen atomic.Int64
+	var cancelled atomic.Pointer[time.Time]
+	blocking := &evil{Opener: memory, before: func(ctx context.Context, op, _ string) error {
+		if seen.Add(1) != stage {
+			return nil
+		}
+		now := time.Now()
+		cancelled.Store(&now)
+		cancel()
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	base := t.TempDir()
+	_, err := p.client(blocking).Pull(ctx, tagged, filepath.Join(base, "model"), p.policy(), nil)
+	if cancelled.Load() == nil {
+		if err != nil {
+			t.Error(err)
+		}
+		return false
+	}
+	if took := time.Since(*cancelled.Load()); took > 0 {
+		t.Errorf("stage %d: returned %v after it was cancelled", stage, took)
+	}
+	refused(t, err, context.Canceled)
+	absent(t, filepath.Join(base, "model"))
+	return true
 }
