@@ -231,18 +231,7 @@ func TestPushEndsWithItsContext(t *testing.T) {
 			for stage := int64(1); ; stage++ {
 				memory := registry.NewMemory()
 				ctx, cancel := context.WithCancel(t.Context())
-				var seen atomic.Int64
-				var cancelled atomic.Pointer[time.Time]
-				blocking := &evil{Opener: memory, before: func(ctx context.Context, op, _ string) error {
-					if seen.Add(1) != stage {
-						return nil
-					}
-					now := time.Now()
-					cancelled.Store(&now)
-					cancel()
-					<-ctx.Done()
-					return ctx.Err()
-				}}
+				blocking, cancelled := cancelAt(memory, stage, cancel)
 				_, err := p.client(blocking).Push(ctx, tagged, large(), options())
 				cancel()
 				if cancelled.Load() == nil {

@@ -86,8 +86,10 @@ func (b *budget) lendable() int64 {
 func (b *budget) buffers() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.limit - max(b.held, b.limit/4)
+	return b.shared()
 }
+
+func (b *budget) shared() int64 { return b.limit - max(b.held, b.limit/4) }
 
 // tryBorrow takes n bytes of buffers if they are free now.
 func (b *budget) tryBorrow(n int64) bool {
@@ -101,7 +103,7 @@ func (b *budget) tryBorrow(n int64) bool {
 }
 
 func (b *budget) unlent() int64 {
-	return b.limit - b.lent - max(b.held, b.limit/4)
+	return b.shared() - b.lent
 }
 
 func (b *budget) repay(n int64) { b.give(&b.lent, n) }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -89,16 +90,21 @@ func (b *slowBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// shards is a model of sixteen large layers, each with content of its own.
+func shards() fstest.MapFS {
+	sizes := make(map[string]int)
+	for i := range 16 {
+		sizes[fmt.Sprintf("model-%02d.safetensors", i)] = 100*segment + i
+	}
+	return source(sizes)
+}
+
 // TestLayersGetMoreConnectionsWhereEachIsSlow: a push begins with four large layers
 // at a time, which hash in groups, and has twelve where the registry takes little
 // from each, before the first layer is through. All of them share the memory that
 // the four had. A copy does the same.
 func TestLayersGetMoreConnectionsWhereEachIsSlow(t *testing.T) {
-	sizes := make(map[string]int)
-	for i := range 16 {
-		sizes[fmt.Sprintf("model-%02d.safetensors", i)] = 100*segment + i // each its own content
-	}
-	src := source(sizes)
+	src := shards()
 	p := newParty(t)
 	const from, to = "example.org/team/fast:v3", "example.com/team/slow:v3"
 	for name, options := range p.profiles() {
@@ -140,11 +146,7 @@ func TestLayersGetMoreConnectionsWhereEachIsSlow(t *testing.T) {
 // TestPushThatGrowsEndsWithItsContext cancels while the first layers give up memory
 // to others.
 func TestPushThatGrowsEndsWithItsContext(t *testing.T) {
-	sizes := make(map[string]int)
-	for i := range 16 {
-		sizes[fmt.Sprintf("model-%02d.safetensors", i)] = 100*segment + i
-	}
-	src := source(sizes)
+	src := shards()
 	p := newParty(t)
 	for name, options := range p.profiles() {
 		t.Run(name, func(t *testing.T) {
